@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -160,24 +161,28 @@ class Progress:
 def run(go: str, module: Path, arguments: list[str], on_progress: Callable[[str], None]) -> str:
     """Run `go` in `module`; each line of its stderr goes to `on_progress`. Returns stdout. Raises SetupError."""
     last: deque[str] = deque(maxlen=12)
-    with subprocess.Popen(
-        [go, *arguments],
-        cwd=module,
-        env=go_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        if process.stdout is None or process.stderr is None:
-            raise AssertionError("both streams were asked for")
-        for line in process.stderr:
+    # A file for stdout: a pipe that nobody empties while stderr is read would stop `go`.
+    with (
+        tempfile.TemporaryFile("w+") as answer,
+        subprocess.Popen(
+            [go, *arguments],
+            cwd=module,
+            env=go_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        for line in process.stderr or ():
             last.append(line.rstrip())
             on_progress(line.strip())
-        answer = process.stdout.read()
-    if process.returncode != 0:
+        code = process.wait()
+        answer.seek(0)
+        said = answer.read()
+    if code != 0:
         raise explain(go, arguments, list(last))
-    return answer
+    return said
 
 
 def explain(go: str, arguments: list[str], lines: list[str]) -> SetupError:

@@ -35,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         directory = locate.on_path() or locate.in_cache() or set_up(locate.cache_root(), options.sdk_python)
     except SetupError as problem:
         return report(problem)
+    except KeyboardInterrupt:
+        return 130
     print(directory)
     return 0
 
