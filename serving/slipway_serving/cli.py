@@ -1,0 +1,150 @@
+"""The command line: reads the options, checks them all, and runs the server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from slipway_serving import __version__
+from slipway_serving.settings import DEFAULT_GRACE, DEFAULT_PORT, Settings, SettingsError, app_root_of, number
+
+EXIT_USAGE = 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options, as `--help` shows them."""
+    parser = argparse.ArgumentParser(
+        prog="slipway-serve",
+        description="Serves an Azure ML v1 entry script (init() and run(data)) over HTTP.",
+        epilog="Each option in [brackets] may come from the environment variable instead. "
+        "Example: slipway-serve --entry-script score.py --model-dir model --port 8890",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"slipway-serve {__version__}")
+    what = parser.add_argument_group("what to serve")
+    what.add_argument(
+        "--entry-script",
+        "--entry_script",
+        metavar="FILE",
+        help="the Python file with init() and run() [AZUREML_ENTRY_SCRIPT]",
+    )
+    what.add_argument(
+        "--source-directory", metavar="DIR", help="where the script and its modules are [AZUREML_SOURCE_DIRECTORY]"
+    )
+    what.add_argument(
+        "--model-dir", "--model_dir", metavar="DIR", help="the model's files, told to the script as AZUREML_MODEL_DIR"
+    )
+    what.add_argument("--service-name", metavar="NAME", help="the service's name [SERVICE_NAME]")
+    what.add_argument("--revision", metavar="ID", help="sent back as the header slipway-revision [SLIPWAY_REVISION]")
+    where = parser.add_argument_group("where to listen")
+    where.add_argument("--host", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1) [SLIPWAY_HOST]")
+    where.add_argument("--port", metavar="N", help=f"the port (default: {DEFAULT_PORT}) [SERVER_PORT]")
+    load = parser.add_argument_group("load and limits")
+    load.add_argument(
+        "--max-concurrent-requests",
+        metavar="N",
+        help="calls of run() at a time in one process (default: 1) [SLIPWAY_MAX_CONCURRENT_REQUESTS]",
+    )
+    load.add_argument(
+        "--max-queue-wait-ms",
+        metavar="N",
+        help="longest wait for a free worker, then 503 (default: no limit of its own) [SLIPWAY_MAX_QUEUE_WAIT_MS]",
+    )
+    load.add_argument(
+        "--max-queue", metavar="N", help="requests that may wait, then 429 (default: 1000) [SLIPWAY_MAX_QUEUE]"
+    )
+    load.add_argument(
+        "--scoring-timeout-ms",
+        metavar="N",
+        help="longest time in which a request is answered, then 504 (default: 60000) [SCORING_TIMEOUT_MS]",
+    )
+    load.add_argument(
+        "--max-body-bytes",
+        metavar="N",
+        help="largest request body, then 413 (default: 100 MiB) [SLIPWAY_MAX_BODY_BYTES]",
+    )
+    load.add_argument(
+        "--grace-seconds",
+        metavar="N",
+        help="how long SIGTERM waits for open requests (default: 30) [SLIPWAY_GRACE_SECONDS]",
+    )
+    load.add_argument("--access-log", action="store_true", help="log every request, not only those that fail")
+    parser.add_argument("--control-fd", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> Settings:
+    """Settings from the command line and the environment. Exits with 2 and a message where one is wrong."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    # An option is put where the environment would have it, so that each is checked, and named, in one place.
+    for variable, value in (
+        ("AZUREML_ENTRY_SCRIPT", options.entry_script),
+        ("AZUREML_SOURCE_DIRECTORY", options.source_directory),
+        ("SERVICE_NAME", options.service_name),
+        ("SLIPWAY_REVISION", options.revision),
+        ("SLIPWAY_HOST", options.host),
+        ("SERVER_PORT", options.port),
+        ("SLIPWAY_MAX_CONCURRENT_REQUESTS", options.max_concurrent_requests),
+        ("SLIPWAY_MAX_QUEUE_WAIT_MS", options.max_queue_wait_ms),
+        ("SLIPWAY_MAX_QUEUE", options.max_queue),
+        ("SCORING_TIMEOUT_MS", options.scoring_timeout_ms),
+        ("SLIPWAY_MAX_BODY_BYTES", options.max_body_bytes),
+        ("SLIPWAY_GRACE_SECONDS", options.grace_seconds),
+    ):
+        if value is not None:
+            os.environ[variable] = value
+    try:
+        return _settings(options.model_dir, options.control_fd, options.access_log)
+    except SettingsError as error:
+        parser.error(str(error))
+
+
+def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -> Settings:
+    environ = os.environ
+    app_root = app_root_of(environ)
+    entry_script = environ.get("AZUREML_ENTRY_SCRIPT") or None
+    if entry_script is None:
+        raise SettingsError("name the entry script with --entry-script or AZUREML_ENTRY_SCRIPT")
+    source_directory = app_root / environ.get("AZUREML_SOURCE_DIRECTORY", "")
+    if not source_directory.is_dir():
+        raise SettingsError(f"the source directory {source_directory} does not exist")
+    if model_dir is not None and not Path(model_dir).exists():
+        raise SettingsError(f"the model directory {model_dir} does not exist")
+    revision = environ.get("SLIPWAY_REVISION", "")
+    if not all(33 <= ord(c) <= 126 for c in revision):
+        raise SettingsError(f"the revision {revision!r} cannot stand in a header: use printable ASCII without spaces")
+    wait = number(environ, "SLIPWAY_MAX_QUEUE_WAIT_MS", -1)
+    return Settings(
+        entry_script=entry_script,
+        app_root=app_root,
+        source_directory=source_directory,
+        model_dir=model_dir if model_dir is None else str(Path(model_dir).resolve()),
+        host=environ.get("SLIPWAY_HOST") or "127.0.0.1",
+        port=number(environ, "SERVER_PORT", DEFAULT_PORT, most=65535),
+        revision=revision,
+        service_name=environ.get("SERVICE_NAME") or "service",
+        control_fd=control_fd,
+        threads=number(environ, "SLIPWAY_MAX_CONCURRENT_REQUESTS", 1, least=1, most=1024),
+        scoring_timeout_ms=number(environ, "SCORING_TIMEOUT_MS", 60_000, least=1),
+        max_queue_wait_ms=None if wait < 0 else wait,
+        max_queue=number(environ, "SLIPWAY_MAX_QUEUE", 1000),
+        max_body=number(environ, "SLIPWAY_MAX_BODY_BYTES", 100 * 1024 * 1024, least=1),
+        grace=float(number(environ, "SLIPWAY_GRACE_SECONDS", int(DEFAULT_GRACE), most=86400)),
+        access_log=access_log,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server; the process's exit code: 0 after a drain, 2 for wrong options, 3 where it could not start."""
+    settings = parse(arguments)
+    from slipway_serving.server import Server
+
+    return Server(settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Finds, imports and initialises an entry script: a Python file with `init()` and `run(data)`, as Azure ML v1 defines
+it.
+
+What `run` takes and what it may return is `binding`'s business; when it runs is the scheduler's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from slipway_serving.failures import StartError, describe, user_traceback
+
+MODULE_NAME = "entry_module"
+"""The name Azure's server imports the script under; pickles made in a script may depend on it."""
+
+
+def find(entry_script: str, source_directory: Path, app_root: Path) -> Path:
+    """The script's path: absolute, else below the source directory, else below the application root.
+
+    Raises StartError("EntryScriptError") where there is no such file.
+    """
+    tried = [directory / entry_script for directory in dict.fromkeys((source_directory, app_root, Path.cwd()))]
+    for path in tried:
+        if path.is_file():
+            return path.resolve()
+    places = ", ".join(str(path) for path in dict.fromkeys(tried))
+    raise StartError(
+        "EntryScriptError",
+        f"There is no entry script {entry_script!r}: looked for {places}. Name it with --entry-script.",
+    )
+
+
+def load(path: Path, source_directory: Path, app_root: Path) -> ModuleType:
+    """Import the script, with its own directory and the source directory importable.
+
+    Raises StartError: ImportError (a module is missing), EntryScriptError (anything else, and a script without `init`
+    or `run`).
+    """
+    for directory in (app_root, source_directory, path.parent):
+        entry = str(directory.resolve())
+        if entry not in sys.path:
+            sys.path.insert(0, entry)
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+    if spec is None or spec.loader is None:
+        raise StartError("EntryScriptError", f"The entry script {path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE_NAME] = module
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise StartError(
+            "ImportError",
+            f"{path.name} imports {error.name!r}, which the environment does not have. "
+            "Add the package to the service's environment.",
+            user_traceback(error),
+        ) from error
+    except ImportError as error:
+        raise StartError("ImportError", f"{path.name}: {describe(error)}", user_traceback(error)) from error
+    except BaseException as error:
+        raise StartError("EntryScriptError", f"{path.name}: {describe(error)}", user_traceback(error)) from error
+    missing = [name for name in ("init", "run") if not callable(getattr(module, name, None))]
+    if missing:
+        raise StartError(
+            "EntryScriptError", f"{path.name} defines no {' and no '.join(f'{name}()' for name in missing)}."
+        )
+    return module
+
+
+def initialise(module: ModuleType) -> None:
+    """Call the script's `init()`. Raises StartError("InitError") with the user's own traceback."""
+    init: Any = module.init
+    try:
+        result = init()
+        if inspect.iscoroutine(result):
+            import asyncio
+
+            asyncio.run(result)
+    except BaseException as error:
+        name = Path(getattr(module, "__file__", None) or "the entry script").name
+        raise StartError("InitError", f"init() of {name} failed: {describe(error)}", user_traceback(error)) from error

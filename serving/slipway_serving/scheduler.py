@@ -1,0 +1,174 @@
+"""Runs the entry script beside the I/O thread, so that a busy `run` never keeps liveness from answering.
+
+The process's main thread is the first worker, since scripts expect `init` and `run` in one and the same thread, and
+some libraries expect the main one. What a worker computes goes back to the I/O thread through a deque and one wake-up
+for all that is done by then; a lock or a future for each request would cost a third of the speed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+from slipway_serving.messages import Request
+
+Work = Callable[[Request], bytes]
+"""Computes the finished response of a request; must not raise."""
+
+STUCK_LIMIT = 8
+"""Workers that never came back from a call before the process calls itself unhealthy."""
+PATIENCE = 2.0
+"""Seconds an interrupted worker has to come back before another takes its place."""
+
+
+class ScoringTimeout(BaseException):
+    """Raised inside a `run` that is past its time limit. No Exception, so that a script's own handlers let it pass."""
+
+
+class _Worker:
+    """One thread that runs the entry script. `lock` guards `current` against an interruption that comes too late."""
+
+    __slots__ = ("current", "ident", "interrupted", "lock", "overdue", "retired")
+
+    def __init__(self) -> None:
+        self.ident = 0
+        self.current: Request | None = None
+        self.interrupted = False
+        self.retired = False
+        self.overdue = 0.0
+        self.lock = threading.Lock()
+
+
+class Scheduler:
+    """A queue of requests and the threads that work on it.
+
+    `wake` is called from a worker when there are results to fetch with `results`; it must be cheap and thread-safe.
+    """
+
+    def __init__(self, work: Work, wake: Callable[[], None], threads: int = 1) -> None:
+        self.work = work
+        self.threads = threads
+        self.done: deque[tuple[Request, bytes]] = deque()
+        self.stuck = 0
+        self._wake = wake
+        self._waking = False
+        self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._stopped = threading.Event()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a worker."""
+        return self._queue.qsize()
+
+    @property
+    def healthy(self) -> bool:
+        """False once so many workers hang that the process had better be replaced."""
+        return self.stuck < STUCK_LIMIT
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Called in the I/O thread."""
+        self._queue.put(request)
+
+    def results(self) -> deque[tuple[Request, bytes]]:
+        """What is done; the caller empties it. Called in the I/O thread after each wake-up."""
+        self._waking = False
+        return self.done
+
+    def serve(self) -> None:
+        """Work in the calling thread, and in `threads - 1` more, until `stop`."""
+        for _ in range(self.threads - 1):
+            self._start_worker()
+        worker = _Worker()
+        self._workers.append(worker)
+        self._serve(worker)
+        self._stopped.wait()
+
+    def stop(self) -> None:
+        """Let every worker end after the call it is in."""
+        self._stopped.set()
+        for _ in self._workers:
+            self._queue.put(None)
+
+    def interrupt(self, request: Request) -> None:
+        """Raise `ScoringTimeout` in the worker that runs `request`, if one still does. Called in the I/O thread.
+
+        A call that sits in a library's C code sees it only on its return: `replace_overdue` then helps the others.
+        """
+        for worker in self._workers:
+            with worker.lock:
+                if worker.current is request and not worker.interrupted:
+                    worker.interrupted = True
+                    worker.overdue = perf_counter() + PATIENCE
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                        ctypes.c_ulong(worker.ident), ctypes.py_object(ScoringTimeout)
+                    )
+
+    def replace_overdue(self, now: float) -> int:
+        """Start a worker for each one that did not come back from an interruption in time; their number."""
+        count = 0
+        for worker in tuple(self._workers):
+            with worker.lock:
+                late = worker.interrupted and not worker.retired and now > worker.overdue
+                if late:
+                    worker.retired = True
+            if late:
+                count += 1
+                self.stuck += 1
+                self._workers.remove(worker)
+                self._start_worker()
+        return count
+
+    def _start_worker(self) -> None:
+        worker = _Worker()
+        self._workers.append(worker)
+        threading.Thread(target=self._serve, args=(worker,), name="slipway-run", daemon=True).start()
+
+    def _serve(self, worker: _Worker) -> None:
+        worker.ident = threading.get_ident()
+        going = True
+        while going:
+            try:
+                self._work_on(worker)
+                going = worker.interrupted
+            except ScoringTimeout:
+                going = True
+            if going:
+                self._recover(worker)
+                going = not worker.retired
+
+    def _work_on(self, worker: _Worker) -> None:
+        """Serve until told to stop or interrupted."""
+        get, work, done, lock = self._queue.get, self.work, self.done, worker.lock
+        while True:
+            request = get()
+            if request is None:
+                return
+            if request.answered:
+                continue
+            request.running = True
+            worker.current = request
+            payload = work(request)
+            with lock:
+                worker.current = None
+            if worker.interrupted:
+                return
+            done.append((request, payload))
+            if not self._waking:
+                self._waking = True
+                self._wake()
+
+    def _recover(self, worker: _Worker) -> None:
+        """Put a worker in order that was interrupted, whether the interruption has arrived or is still on its way."""
+        with contextlib.suppress(ScoringTimeout):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), None)
+        with worker.lock:
+            worker.current = None
+            worker.interrupted = False
+            if worker.retired:
+                self.stuck -= 1

@@ -1,0 +1,70 @@
+"""What a server process is told, from the command line and the environment; a default stands here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_PORT = 5001
+"""Azure's own default."""
+DEFAULT_GRACE = 30.0
+"""Seconds that a drain may take."""
+
+
+class SettingsError(Exception):
+    """A setting that cannot be; the message names it and says what may stand there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting of one server process, checked."""
+
+    entry_script: str | None
+    app_root: Path
+    source_directory: Path
+    model_dir: str | None
+    host: str
+    port: int
+    revision: str
+    service_name: str
+    control_fd: int | None
+    threads: int
+    """Calls of `run` at the same time in one process (Azure: maxConcurrentRequestsPerContainer)."""
+    scoring_timeout_ms: int
+    max_queue_wait_ms: int | None
+    max_queue: int
+    """Requests that may wait for a worker before others are turned away with 429."""
+    max_body: int
+    grace: float
+    access_log: bool
+
+
+def number(environ: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int = 2**53) -> int:
+    """A whole number from the environment. Raises SettingsError."""
+    text = environ.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}: give a whole number from {least} to {most}") from None
+    if not least <= value <= most:
+        raise SettingsError(f"{name} is {value}: give a whole number from {least} to {most}")
+    return value
+
+
+def app_root_of(environ: Mapping[str, str]) -> Path:
+    """AML_APP_ROOT, else the working directory."""
+    return Path(environ.get("AML_APP_ROOT") or Path.cwd())
+
+
+def publish(settings: Settings) -> None:
+    """Set the environment variables that Azure's server gives an entry script."""
+    os.environ["AML_APP_ROOT"] = str(settings.app_root)
+    if settings.entry_script is not None:
+        os.environ["AZUREML_ENTRY_SCRIPT"] = settings.entry_script
+    if settings.model_dir is not None:
+        os.environ["AZUREML_MODEL_DIR"] = settings.model_dir
+    os.environ["SERVICE_NAME"] = settings.service_name
