@@ -1,0 +1,24 @@
+"""Reusable Pulumi components: a workspace, its registry, environments, models and web services.
+
+They stand on the provider's resource classes and on Pulumi alone, and can be used in any Pulumi program that has the
+provider `slipway`; what a compute target does is in `components.targets`.
+"""
+
+from components.environment import Environment, EnvironmentArgs
+from components.model import Model, ModelArgs
+from components.registry import Registry, RegistryArgs
+from components.webservice import Webservice, WebserviceArgs
+from components.workspace import Workspace, WorkspaceArgs
+
+__all__ = [
+    "Environment",
+    "EnvironmentArgs",
+    "Model",
+    "ModelArgs",
+    "Registry",
+    "RegistryArgs",
+    "Webservice",
+    "WebserviceArgs",
+    "Workspace",
+    "WorkspaceArgs",
+]

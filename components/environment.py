@@ -1,0 +1,72 @@
+"""Environments: which packages a service runs with. On this machine, a virtual environment.
+
+The scoring server's own requirements are resolved together with the user's, so that a conflict is told when the
+environment is made, and not when a service starts.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NotRequired, TypedDict
+
+import pulumi
+
+from provider import sdk
+
+CURATED: Final[Mapping[str, tuple[str, ...]]] = {"minimal": (), "AzureML-Minimal": ()}
+"""Curated environments and their packages: `minimal`, also under Azure's name for it, is the scoring server alone."""
+
+SERVING: Final = Path(__file__).resolve().parents[1] / "serving"
+"""The scoring server's distribution."""
+
+
+def server_requirements() -> list[str]:
+    """What the scoring server needs, from its own distribution."""
+    document = tomllib.loads((SERVING / "pyproject.toml").read_text(encoding="utf-8"))
+    requirements: list[str] = document["project"]["dependencies"]
+    return requirements
+
+
+class EnvironmentArgs(TypedDict):
+    """Arguments of `Environment`."""
+
+    home: str
+    """Folder of the workspace on this machine."""
+    pip: Sequence[str]
+    """Packages, as pip names them."""
+    lock_file: str
+    """Where the resolved packages are kept, with hashes; commit it with the stack."""
+    python_version: NotRequired[str | None]
+    """Python's version, `3.12`; by default the one that runs Slipway."""
+    environment_variables: NotRequired[Mapping[str, str]]
+    """Environment variables of the services that use it."""
+
+
+class Environment(pulumi.ComponentResource):
+    """An environment on this machine."""
+
+    python: pulumi.Output[str]
+    """Path of its interpreter."""
+    lock_digest: pulumi.Output[str]
+    """Digest of its locked packages."""
+    environment_variables: Mapping[str, str]
+    """Environment variables of the services that use it."""
+
+    def __init__(self, name: str, args: EnvironmentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:components:Environment", name, {}, opts)
+        resource = sdk.PythonEnvironment(
+            f"{name}-packages",
+            {
+                "workspace": args["home"],
+                "requirements": [*args["pip"], *server_requirements()],
+                "lock_file": args["lock_file"],
+                "python_version": args.get("python_version"),
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+        self.python = resource.python
+        self.lock_digest = resource.lock_digest
+        self.environment_variables = args.get("environment_variables", {})
+        self.register_outputs({"lockDigest": self.lock_digest})

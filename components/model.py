@@ -1,0 +1,91 @@
+"""Models: files registered under a name, with versions that count up and metadata that may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+
+from components.registry import Registry
+from provider import sdk
+
+
+class ModelArgs(TypedDict):
+    """Arguments of `Model`."""
+
+    registry: Registry
+    """Where it is registered."""
+    name: str
+    """Name of the model."""
+    path: str
+    """Its file or folder."""
+    framework: NotRequired[str | None]
+    """ScikitLearn, Onnx, TensorFlow, ..."""
+    framework_version: NotRequired[str | None]
+    """The framework's version."""
+    description: NotRequired[str | None]
+    """What it is for."""
+    tags: NotRequired[Mapping[str, str] | None]
+    """Tags, `name: value`."""
+    properties: NotRequired[Mapping[str, str] | None]
+    """Properties, `name: value`."""
+    keep_versions: NotRequired[int | None]
+    """How many of the newest versions stay registered."""
+    pinned: NotRequired[Sequence[int] | None]
+    """Versions that services name: they stay whatever `keep_versions` says."""
+
+
+class Model(pulumi.ComponentResource):
+    """A registered model."""
+
+    id: pulumi.Output[str]
+    """`name:version`, as in Azure."""
+    version: pulumi.Output[int]
+    """The current version: the one of the content at `path`."""
+    digest: pulumi.Output[str]
+    """Digest of the current version's artifact."""
+
+    def __init__(self, name: str, args: ModelArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:components:Model", name, {}, opts)
+        resource = sdk.ModelVersion(
+            f"{name}-version",
+            {
+                "store": args["registry"].location,
+                "quota_bytes": args["registry"].quota_bytes,
+                "name": args["name"],
+                "path": args["path"],
+                "framework": args.get("framework"),
+                "framework_version": args.get("framework_version"),
+                "description": args.get("description"),
+                "tags": args.get("tags"),
+                "properties": args.get("properties"),
+                "keep_versions": args.get("keep_versions"),
+                "pinned": args.get("pinned"),
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+        self._name = args["name"]
+        self._versions = resource.versions
+        self.version = resource.version
+        self.digest = resource.digest
+        self.id = self.version.apply(lambda version: f"{args['name']}:{version}")
+        self.register_outputs({"id": self.id, "version": self.version, "digest": self.digest})
+
+    def reference(self, version: int | None = None) -> pulumi.Output[dict[str, Any]]:
+        """`name`, `version` and layer `digest` of a version, the current one where none is given.
+
+        Fails, in a preview too where the versions are known, when the registry does not have it."""
+        return pulumi.Output.all(self.version, self._versions).apply(
+            lambda known: _reference(self._name, version if version is not None else known[0], known[1])
+        )
+
+
+def _reference(name: str, version: int, versions: Mapping[str, str]) -> dict[str, Any]:
+    # Pulumi's numbers are doubles.
+    key = str(int(version))
+    if key not in versions:
+        raise pulumi.RunError(
+            f"the model {name!r} has no version {key}; registered are {', '.join(sorted(versions, key=int))}"
+        )
+    return {"name": name, "version": int(version), "digest": versions[key]}

@@ -1,0 +1,238 @@
+"""The stack configuration's vocabulary: one pydantic model a section, with Azure's field names.
+
+Pure: nothing here reads a file, the network or the clock. A field that a model does not know is an error; what spans
+sections is checked in `references`, what is on disk in `preflight`. `stacks/schema.json` is generated from these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+NAMESPACE = "slipway:"
+"""What the keys of the configuration begin with: the project's name."""
+
+
+def _dns_label(name: str) -> str:
+    if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) is None:
+        raise ValueError(
+            f"{name!r} is no DNS label (RFC 1123): 1 to 63 of a-z, 0-9 and '-', the first and last a letter or digit"
+        )
+    return name
+
+
+def _asset_name(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", name) is None:
+        raise ValueError(
+            f"{name!r} is no name: up to 255 letters, digits, '.', '_' and '-', the first a letter or digit"
+        )
+    return name
+
+
+def _model_reference(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(:[1-9][0-9]*)?", text) is None:
+        raise ValueError(f"{text!r} must be the name of a model, or name:version with a whole number from 1")
+    return text
+
+
+def _text(value: object) -> object:
+    # YAML reads 1.7 and true as what they look like; as a tag or a variable they mean their text.
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+DnsLabel = Annotated[str, AfterValidator(_dns_label)]
+AssetName = Annotated[str, AfterValidator(_asset_name)]
+Text = Annotated[str, BeforeValidator(_text)]
+Path = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """What all sections share."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class Workspace(Section):
+    """The workspace: everything of a stack belongs to it."""
+
+    name: DnsLabel
+    """Name, a DNS label."""
+    description: str | None = None
+    """What the workspace is for."""
+    tags: Mapping[AssetName, Text] = {}
+    """Tags, `name: value`."""
+
+
+class Registry(Section):
+    """The container registry of the workspace."""
+
+    tier: Literal["Basic", "Standard", "Premium"] = "Basic"
+    """Basic: 10 GiB; Standard: 100 GiB; Premium: 500 GiB."""
+
+
+class LocalTarget(Section):
+    """This machine: services run as supervised processes, without a container."""
+
+    kind: Literal["local"]
+    """The kind of target."""
+
+
+ComputeTarget = LocalTarget
+"""Every kind of compute target; a union once there is a second one."""
+
+
+class Environment(Section):
+    """The packages that services run with, beside those of the scoring server."""
+
+    clone: AssetName | None = None
+    """Environment to begin with: a curated one (`minimal`) or another of this file."""
+    pip: tuple[str, ...] = ()
+    """Packages to add, as pip names them: `scikit-learn`, `numpy>=2,<3`."""
+    python_version: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = None
+    """Python's version, `"3.12"` (in quotes); by default the one that runs Slipway."""
+    environment_variables: Mapping[str, Text] = {}
+    """Environment variables of the services."""
+
+
+class Model(Section):
+    """A registered model."""
+
+    path: Path
+    """File or folder, relative to the project's folder."""
+    framework: str | None = None
+    """Framework, as in Azure: ScikitLearn, Onnx, TensorFlow, ..."""
+    framework_version: Text | None = None
+    """The framework's version."""
+    description: str | None = None
+    """What the model is for."""
+    tags: Mapping[AssetName, Text] = {}
+    """Tags, `name: value`; they can change."""
+    properties: Mapping[AssetName, Text] = {}
+    """Properties, `name: value`."""
+    keep_versions: Annotated[int, Field(ge=1)] | None = None
+    """How many of the newest versions stay registered (and those that a service names); by default all."""
+
+
+class CondaDependencies(Section):
+    """The conda part of an Azure environment; of it, Python's version and the pip packages are used."""
+
+    name: str | None = None
+    channels: tuple[str, ...] = ()
+    dependencies: tuple[str | Mapping[Literal["pip"], tuple[str, ...]], ...] = ()
+
+
+class AzurePython(Section):
+    """The `python` part of an Azure environment."""
+
+    interpreter_path: Literal["python"] | None = None
+    user_managed_dependencies: Literal[False] | None = None
+    conda_dependencies: CondaDependencies | None = None
+    conda_dependencies_file: None = None
+    base_conda_environment: None = None
+
+
+class AzureEnvironment(Section):
+    """An environment written out in an Azure `inferenceconfig.json`."""
+
+    name: AssetName
+    version: str | None = None
+    environment_variables: Mapping[str, Text] = {}
+    python: AzurePython = AzurePython()
+
+
+class InferenceConfig(Section):
+    """How a model is served: the fields of Azure's `inferenceconfig.json`."""
+
+    entry_script: Path
+    """The script with `init()` and `run()`, relative to the source directory."""
+    source_directory: str | None = None
+    """Folder with the script and all it imports, relative to the project's folder (in a file: to that file's)."""
+    environment: AssetName | AzureEnvironment = "minimal"
+    """Name of an environment, or one written out."""
+    description: str | None = None
+    """What this is."""
+
+
+class DeploymentConfig(Section):
+    """What the service gets on its target: the fields of Azure's `deploymentconfig.json` that a local target knows."""
+
+    compute_type: Literal["local"] | None = None
+    """Azure's word for the kind of target; must fit the service's compute target."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """TCP port on 127.0.0.1."""
+
+
+class Service(Section):
+    """A web service: models, a script, a target."""
+
+    models: tuple[Annotated[str, AfterValidator(_model_reference)], ...] = ()
+    """Models it serves: `name`, or `name:version` for one that stays."""
+    inference: InferenceConfig | Path
+    """How it is served, or the path of an Azure `inferenceconfig.json`."""
+    compute_target: AssetName
+    """Name of the target."""
+    deployment: DeploymentConfig | Path
+    """What it gets there, or the path of an Azure `deploymentconfig.json`."""
+    sample_request: Path | None = None
+    """File with a request's body that a new revision must answer before it takes traffic."""
+    startup_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 300
+    """How long `init()` may take."""
+
+
+class StackConfig(Section):
+    """The whole configuration of a stack."""
+
+    workspace: Workspace
+    registry: Registry = Registry()
+    compute_targets: Mapping[AssetName, ComputeTarget] = {}
+    environments: Mapping[AssetName, Environment] = {}
+    models: Mapping[AssetName, Model] = {}
+    services: Mapping[DnsLabel, Service] = {}
+
+
+AZURE_DEPLOYMENT_FIELDS = frozenset(
+    {
+        "containerResourceRequirements",
+        "location",
+        "authEnabled",
+        "sslEnabled",
+        "appInsightsEnabled",
+        "sslCertificate",
+        "sslKey",
+        "sslCert",
+        "cname",
+        "dnsNameLabel",
+        "autoScaler",
+        "dataCollection",
+        "maxConcurrentRequestsPerContainer",
+        "maxQueueWaitMs",
+        "namespace",
+        "numReplicas",
+        "scoringTimeoutMs",
+        "tokenAuthEnabled",
+        "primaryKey",
+        "secondaryKey",
+        "livenessProbeRequirements",
+        "gpuCores",
+        "isDefault",
+        "trafficPercentile",
+    }
+)
+"""Fields of Azure's `deploymentconfig.json` that only other targets can honour (Azure ML CLI v1)."""
+
+
+def field_names() -> frozenset[str]:
+    """Every field name of the vocabulary, as written in YAML."""
+    return frozenset(field.alias or name for model in _sections(Section) for name, field in model.model_fields.items())
+
+
+def _sections(base: type[Section]) -> list[type[Section]]:
+    return [item for child in base.__subclasses__() for item in (child, *_sections(child))]

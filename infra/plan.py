@@ -1,0 +1,58 @@
+"""The checked configuration as the program uses it: references resolved, files read, paths absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.config import DeploymentConfig, LocalTarget, Model, Registry, Workspace
+
+
+@dataclass(frozen=True)
+class EnvironmentPlan:
+    """An environment with what it was cloned from already in it."""
+
+    pip: tuple[str, ...]
+    python_version: str | None
+    environment_variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A service's use of a model: the current version, or a fixed one."""
+
+    name: str
+    version: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelReference:
+        """From `name` or `name:version`."""
+        name, _, version = text.partition(":")
+        return cls(name, int(version) if version else None)
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """A service with its inference and deployment configuration read in."""
+
+    models: tuple[ModelReference, ...]
+    entry_script: str
+    source_directory: Path
+    environment: str
+    compute_target: str
+    deployment: DeploymentConfig
+    sample_request: Path | None
+    startup_timeout_seconds: int
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """All of a stack."""
+
+    workspace: Workspace
+    registry: Registry
+    compute_targets: Mapping[str, LocalTarget]
+    environments: Mapping[str, EnvironmentPlan]
+    models: Mapping[str, Model]
+    services: Mapping[str, ServicePlan]

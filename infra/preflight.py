@@ -1,0 +1,44 @@
+"""What a preview can know from files: models, entry scripts, sample requests. It reads, and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from provider.entry_script import inspect_entry_script
+
+from infra.config import Model
+from infra.plan import ServicePlan
+from infra.problems import Problem
+from provider.content.errors import ContentError
+from provider.content.tree import walk
+
+
+def check_models(models: Mapping[str, Model], root: Path, file: str) -> Iterator[Problem]:
+    """Yields the models whose files cannot be registered."""
+    for name, model in models.items():
+        try:
+            walk(root / model.path)
+        except ContentError as error:
+            yield Problem(file, f"models.{name}.path", str(error))
+
+
+def check_services(services: Mapping[str, ServicePlan], file: str) -> Iterator[Problem]:
+    """Yields what is wrong with the scripts and sample requests of services."""
+    for name, service in services.items():
+        path = f"services.{name}"
+        if not service.source_directory.is_dir():
+            yield Problem(
+                file, f"{path}.inference.sourceDirectory", f"{service.source_directory} is no folder; mend the path"
+            )
+        else:
+            script = (service.source_directory / service.entry_script).resolve()
+            if not script.is_relative_to(service.source_directory):
+                yield Problem(
+                    file, f"{path}.inference.entryScript", f"{service.entry_script} lies outside the source directory"
+                )
+            else:
+                for problem in inspect_entry_script(script):
+                    yield Problem(file, f"{path}.inference.entryScript", problem)
+        if service.sample_request is not None and not service.sample_request.is_file():
+            yield Problem(file, f"{path}.sampleRequest", f"{service.sample_request} is no file; mend the path")

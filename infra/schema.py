@@ -1,0 +1,44 @@
+"""The JSON schema of a stack file, generated from `infra.config`, for an editor's completion.
+
+`python -m infra.schema` writes `stacks/schema.json`; a test holds the file to what this module makes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from infra.config import NAMESPACE, StackConfig
+
+FILE = Path(__file__).resolve().parents[1] / "stacks" / "schema.json"
+
+
+def stack_file_schema() -> str:
+    """The schema of `stacks/Pulumi.<stack>.yaml` as a JSON text (JSON Schema, draft 2020-12)."""
+    schema: dict[str, Any] = StackConfig.model_json_schema(by_alias=True, mode="validation")
+    sections = {NAMESPACE + name: section for name, section in schema["properties"].items()}
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A stack of Slipway",
+        "type": "object",
+        "properties": {
+            "config": {
+                "type": "object",
+                "description": "The stack's configuration.",
+                "properties": sections,
+                "required": [NAMESPACE + name for name in schema["required"]],
+                "patternProperties": {f"^(?!{NAMESPACE})": {}},
+                "additionalProperties": False,
+            },
+            "secretsprovider": {"type": "string"},
+            "encryptedkey": {"type": "string"},
+            "encryptionsalt": {"type": "string"},
+        },
+        "$defs": schema["$defs"],
+    }
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(stack_file_schema(), encoding="utf-8")

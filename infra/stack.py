@@ -1,0 +1,116 @@
+"""Declares the resources of a plan: components, put together, and the stack's outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+
+from components import Environment, Model, Registry, Webservice, Workspace
+from components.targets import ComputeTarget, LocalTarget
+from infra.plan import EnvironmentPlan, ServicePlan, StackPlan
+
+
+def deploy(plan: StackPlan, root: Path, home: Path, stack: str) -> dict[str, Any]:
+    """Declares everything in `plan`. `root` is the project's folder, `home` the workspace's. Returns the outputs."""
+    return _Stack(plan, root, str(home), stack).outputs()
+
+
+class _Stack:
+    def __init__(self, plan: StackPlan, root: Path, home: str, stack: str) -> None:
+        self.plan, self.root, self.home, self.stack = plan, root, home, stack
+        workspace = plan.workspace
+        self.workspace = Workspace(
+            workspace.name,
+            {"name": workspace.name, "home": home, "description": workspace.description or "", "tags": workspace.tags},
+        )
+        self.below = pulumi.ResourceOptions(parent=self.workspace)
+        self.registry = Registry("registry", {"tier": plan.registry.tier, "home": home}, self.below)
+        self.targets: dict[str, ComputeTarget] = {name: LocalTarget(home) for name in plan.compute_targets}
+        self.models = {name: self._model(name) for name in plan.models}
+        used = {service.environment for service in plan.services.values()}
+        self.environments = {
+            name: self._environment(name, environment)
+            for name, environment in plan.environments.items()
+            if name in used
+        }
+        self.services = {name: self._service(name, service) for name, service in plan.services.items()}
+
+    def _model(self, name: str) -> Model:
+        model = self.plan.models[name]
+        return Model(
+            name,
+            {
+                "registry": self.registry,
+                "name": name,
+                "path": str(self.root / model.path),
+                "framework": model.framework,
+                "framework_version": model.framework_version,
+                "description": model.description,
+                "tags": model.tags,
+                "properties": model.properties,
+                "keep_versions": model.keep_versions,
+                "pinned": self._pinned(name),
+            },
+            self.below,
+        )
+
+    def _pinned(self, model: str) -> list[int]:
+        references = [reference for service in self.plan.services.values() for reference in service.models]
+        return sorted({item.version for item in references if item.name == model and item.version is not None})
+
+    def _environment(self, name: str, environment: EnvironmentPlan) -> Environment:
+        lock_file = self.root / "stacks" / "locks" / f"{self.stack}.{name}.txt"
+        return Environment(
+            name,
+            {
+                "home": self.home,
+                "pip": environment.pip,
+                "lock_file": str(lock_file),
+                "python_version": environment.python_version,
+                "environment_variables": environment.environment_variables,
+            },
+            self.below,
+        )
+
+    def _service(self, name: str, service: ServicePlan) -> Webservice:
+        sample = service.sample_request
+        return Webservice(
+            name,
+            {
+                "name": name,
+                "models": [self.models[reference.name].reference(reference.version) for reference in service.models],
+                "entry_script": service.entry_script,
+                "source_directory": str(service.source_directory),
+                "environment": self.environments[service.environment],
+                "target": self.targets[service.compute_target],
+                "port": service.deployment.port,
+                "startup_timeout_seconds": service.startup_timeout_seconds,
+                "sample_request": None if sample is None else str(sample),
+            },
+            self.below,
+        )
+
+    def outputs(self) -> dict[str, Any]:
+        return {
+            "workspace": {"name": self.plan.workspace.name, "home": self.home},
+            "registry": {"tier": self.registry.tier, "location": self.registry.location},
+            "models": {
+                name: {"id": model.id, "version": model.version, "digest": model.digest}
+                for name, model in self.models.items()
+            },
+            "services": {name: self._service_outputs(name, service) for name, service in self.services.items()},
+        }
+
+    def _service_outputs(self, name: str, service: Webservice) -> dict[str, Any]:
+        outputs: dict[str, Any] = {
+            "state": service.state,
+            "scoringUri": service.scoring_uri,
+            "swaggerUri": service.swagger_uri,
+            "revision": service.revision,
+        }
+        sample = self.plan.services[name].sample_request
+        if sample is not None:
+            outputs["sampleRequest"] = str(sample.relative_to(self.root))
+        return outputs

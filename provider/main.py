@@ -1,0 +1,17 @@
+"""Puts the provider together: all its resources, served to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from provider import plugin
+from provider.endpoint import Endpoint
+from provider.image_layout import ImageLayout
+from provider.local_service import LocalService
+from provider.model_version import ModelVersion
+from provider.python_environment import PythonEnvironment
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the provider's process until its engine is gone."""
+    plugin.main([ImageLayout(), ModelVersion(), PythonEnvironment(), LocalService(), Endpoint()], argv)

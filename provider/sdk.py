@@ -1,0 +1,181 @@
+"""The provider's resources as a Pulumi program sees them. Names are snake_case here and camelCase on the wire.
+
+Each class documents its outputs; the inputs are documented where they are declared, in the module of the resource.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
+
+import pulumi
+
+
+class _SlipwayResource(pulumi.CustomResource):
+    """A custom resource whose arguments and outputs are translated between snake_case and camelCase."""
+
+    def __init__(
+        self,
+        token: str,
+        name: str,
+        args: Mapping[str, Any],
+        outputs: Sequence[str],
+        opts: pulumi.ResourceOptions | None,
+    ) -> None:
+        super().__init__(token, name, {**dict.fromkeys(outputs), **args}, opts)
+
+    def translate_input_property(self, prop: str) -> str:
+        head, *tail = prop.split("_")
+        return head + "".join(word.capitalize() for word in tail)
+
+    def translate_output_property(self, prop: str) -> str:
+        return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), prop)
+
+
+class ImageLayoutArgs(TypedDict):
+    """Arguments of `ImageLayout`."""
+
+    path: pulumi.Input[str]
+    """Folder of the layout."""
+    tier: pulumi.Input[str]
+    """Tier of the registry that the layout stands for."""
+    quota_bytes: pulumi.Input[int]
+    """What may be stored, in bytes."""
+
+
+class ImageLayout(_SlipwayResource):
+    """The store of a workspace on this machine: an OCI image layout with a quota."""
+
+    path: pulumi.Output[str]
+    """Folder of the layout."""
+    tier: pulumi.Output[str]
+    """The tier in force."""
+
+    def __init__(self, name: str, args: ImageLayoutArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:ImageLayout", name, args, ["path", "tier"], opts)
+
+
+class ModelVersionArgs(TypedDict):
+    """Arguments of `ModelVersion`."""
+
+    store: pulumi.Input[str]
+    """Folder of the store."""
+    quota_bytes: pulumi.Input[int]
+    """What the store may hold, in bytes."""
+    name: pulumi.Input[str]
+    """Name of the model."""
+    path: pulumi.Input[str]
+    """The model's file or folder."""
+    framework: NotRequired[pulumi.Input[str] | None]
+    framework_version: NotRequired[pulumi.Input[str] | None]
+    description: NotRequired[pulumi.Input[str] | None]
+    tags: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    properties: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    keep_versions: NotRequired[pulumi.Input[int] | None]
+    """How many of the newest versions stay in the store; all of them where it is not given."""
+    pinned: NotRequired[pulumi.Input[Sequence[pulumi.Input[int]]] | None]
+    """Versions that stay whatever `keep_versions` says."""
+
+
+class ModelVersion(_SlipwayResource):
+    """A registered model: its content as an immutable artifact, its versions counted up."""
+
+    version: pulumi.Output[int]
+    """Version of the content at `path`."""
+    digest: pulumi.Output[str]
+    """Digest of the artifact's manifest."""
+    versions: pulumi.Output[Mapping[str, str]]
+    """The versions in the store and the digest of each one's layer."""
+
+    def __init__(self, name: str, args: ModelVersionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:ModelVersion", name, args, ["version", "digest", "versions"], opts)
+
+
+class PythonEnvironmentArgs(TypedDict):
+    """Arguments of `PythonEnvironment`."""
+
+    workspace: pulumi.Input[str]
+    """Folder of the workspace."""
+    requirements: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """What is to be installed, as in a requirements file."""
+    lock_file: pulumi.Input[str]
+    """Where the resolved packages are kept, with hashes."""
+    python_version: NotRequired[pulumi.Input[str] | None]
+    """Python's version, `3.12`; the one that runs the provider where it is not given."""
+
+
+class PythonEnvironment(_SlipwayResource):
+    """A virtual environment with exactly the packages of a lock."""
+
+    python: pulumi.Output[str]
+    """Path of its interpreter."""
+    lock_digest: pulumi.Output[str]
+    """Digest of the locked packages."""
+
+    def __init__(self, name: str, args: PythonEnvironmentArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:PythonEnvironment", name, args, ["python", "lock_digest"], opts)
+
+
+class LocalServiceArgs(TypedDict):
+    """Arguments of `LocalService`."""
+
+    workspace: pulumi.Input[str]
+    """Folder of the workspace."""
+    name: pulumi.Input[str]
+    """Name of the service."""
+    port: pulumi.Input[int]
+    """TCP port."""
+    python: pulumi.Input[str]
+    """Interpreter of the service's environment."""
+    environment_digest: pulumi.Input[str]
+    """Digest of the environment's locked packages."""
+    source_directory: pulumi.Input[str]
+    """Folder of the entry script."""
+    entry_script: pulumi.Input[str]
+    """The entry script, relative to the source directory."""
+    server_directory: pulumi.Input[str]
+    """Folder of the scoring server's package."""
+    models: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
+    """`name`, `version` and layer `digest` of each model."""
+    environment_variables: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    sample_request: NotRequired[pulumi.Input[str] | None]
+    """File with a request body that a revision must answer before it takes traffic."""
+    startup_timeout_seconds: NotRequired[pulumi.Input[int] | None]
+
+
+class LocalService(_SlipwayResource):
+    """A web service on this machine, kept alive by a supervisor of its own."""
+
+    revision: pulumi.Output[str]
+    """The revision asked for."""
+    scoring_uri: pulumi.Output[str]
+    """Where requests go."""
+
+    def __init__(self, name: str, args: LocalServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:LocalService", name, args, ["revision", "scoring_uri"], opts)
+
+
+class EndpointArgs(TypedDict):
+    """Arguments of `Endpoint`."""
+
+    target: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    """What to watch; its `kind` says where."""
+    revision: pulumi.Input[str]
+    """The revision that must answer."""
+    scoring_uri: pulumi.Input[str]
+    """Where clients reach it."""
+    sample_request: NotRequired[pulumi.Input[str] | None]
+    """File with a request body that must be answered."""
+
+
+class Endpoint(_SlipwayResource):
+    """Waits until a revision serves, verifies it, and names its state."""
+
+    state: pulumi.Output[str]
+    """Transitioning, Unhealthy, Unschedulable, Failed or Healthy."""
+    message: pulumi.Output[str]
+    """The state's cause, in words."""
+
+    def __init__(self, name: str, args: EndpointArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:Endpoint", name, args, ["state", "message"], opts)

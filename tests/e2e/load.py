@@ -1,0 +1,55 @@
+"""A steady load on a service, to see whether an update loses a request."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections import Counter
+from types import TracebackType
+
+
+class SteadyLoad:
+    """Posts to a service from several keep-alive connections until the block ends.
+
+    A connection that the server has closed in the proper way (`Connection: close`) is opened again, as clients do.
+    """
+
+    def __init__(self, port: int, connections: int = 4, body: bytes = b"1") -> None:
+        self.answers: Counter[str] = Counter()
+        """How many requests each revision answered."""
+        self.failures: list[str] = []
+        self._port = port
+        self._body = body
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(connections)]
+
+    def __enter__(self) -> SteadyLoad:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        try:
+            while not self._stop.is_set():
+                try:
+                    connection.request("POST", "/score", self._body, {"Content-Type": "application/json"})
+                    response = connection.getresponse()
+                    response.read()
+                except (OSError, http.client.HTTPException) as error:
+                    self.failures.append(repr(error))
+                    connection.close()
+                    continue
+                if response.status == 200:
+                    self.answers[response.headers["slipway-revision"]] += 1
+                else:
+                    self.failures.append(f"status {response.status}")
+        finally:
+            connection.close()

@@ -1,0 +1,319 @@
+"""The stack configuration: what is accepted, and the words for every mistake."""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from infra.load import load
+from infra.plan import ModelReference, StackPlan
+from infra.problems import ConfigurationError
+
+SCRIPT = "def init():\n    pass\n\ndef run(data):\n    return data\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project's folder with a model, an entry script and a sample request."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "score.py").write_text(SCRIPT)
+    (tmp_path / "model.pkl").write_bytes(b"weights")
+    (tmp_path / "sample.json").write_text("{}")
+    return tmp_path
+
+
+def configuration() -> dict[str, Any]:
+    """A good configuration for `project`, to be spoilt by a test."""
+    return {
+        "workspace": {"name": "demo", "tags": {"team": "vision"}},
+        "registry": {"tier": "Basic"},
+        "computeTargets": {"laptop": {"kind": "local"}},
+        "environments": {"sklearn": {"clone": "minimal", "pip": ["scikit-learn"]}},
+        "models": {"digits": {"path": "model.pkl"}},
+        "services": {
+            "mnist": {
+                "models": ["digits"],
+                "inference": {"entryScript": "score.py", "sourceDirectory": "src", "environment": "sklearn"},
+                "computeTarget": "laptop",
+                "deployment": {"port": 8890},
+                "sampleRequest": "sample.json",
+            }
+        },
+    }
+
+
+def loaded(project: Path, sections: dict[str, Any], secrets: tuple[str, ...] = ()) -> StackPlan:
+    raw = {f"slipway:{key}": json.dumps(value) for key, value in sections.items()}
+    return load(raw, secrets, project, "dev")
+
+
+def mistakes(project: Path, sections: dict[str, Any], secrets: tuple[str, ...] = ()) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(project, sections, secrets)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def spoilt(path: str, value: Any) -> dict[str, Any]:
+    """The good configuration with `value` at the dotted `path`."""
+    sections = configuration()
+    *parents, last = path.split(".")
+    place = sections
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return sections
+
+
+def test_a_good_configuration_is_resolved(project: Path) -> None:
+    plan = loaded(project, configuration())
+
+    service = plan.services["mnist"]
+    assert service.models == (ModelReference("digits", None),)
+    assert service.source_directory == project / "src"
+    assert service.sample_request == project / "sample.json"
+    assert service.deployment.port == 8890
+    assert plan.environments["sklearn"].pip == ("scikit-learn",)
+    assert plan.registry.tier == "Basic"
+
+
+def test_keys_of_other_namespaces_are_left_alone(project: Path) -> None:
+    raw = {f"slipway:{key}": json.dumps(value) for key, value in configuration().items()} | {"aws:region": "x"}
+    assert loaded(project, configuration()) == load(raw, (), project, "dev")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("workspace", {}, "workspace.name: is missing; add it"),
+        ("workspace", "demo", "workspace: must be a section with fields, not 'demo'"),
+        ("workspace.name", "My Workspace", "workspace.name: 'My Workspace' is no DNS label (RFC 1123)"),
+        ("workspace.nmae", "x", "workspace.nmae: is no field here; did you mean 'name'?"),
+        ("registry.tier", "Gold", "registry.tier: input should be 'Basic', 'Standard' or 'Premium', not 'Gold'"),
+        ("computeTargets", ["laptop"], "computeTargets: must be a section with a name for each entry, not ['laptop']"),
+        ("computeTargets.laptop.kind", "laptop", "computeTargets.laptop.kind: input should be 'local', not 'laptop'"),
+        ("models.digits.path", "", "models.digits.path: string should have at least 1 character, not ''"),
+        ("models.digits.pth", "x", "models.digits.pth: is no field here; did you mean 'path'?"),
+        ("models.digits.keepVersions", 0, "models.digits.keepVersions: input should be greater than or equal to 1"),
+        ("models", {"a b": {"path": "model.pkl"}, "digits": {"path": "model.pkl"}}, "models.a b: 'a b' is no name"),
+        ("environments.minimal", {}, "environments.minimal: 'minimal' is a curated environment; choose another name"),
+        ("environments.sklearn.clone", "minmal", "environments.sklearn.clone: no environment is named 'minmal'; "),
+        ("environments.sklearn.pythonVersion", "2.7", "environments.sklearn.pythonVersion: string should match"),
+        (
+            "services.mnist.models",
+            ["digit"],
+            "services.mnist.models[0]: no model is named 'digit'; did you mean 'digits'?",
+        ),
+        (
+            "services.mnist.models",
+            ["digits:x"],
+            "services.mnist.models[0]: 'digits:x' must be the name of a model, or ",
+        ),
+        (
+            "services.mnist.models",
+            ["digits", "digits:1"],
+            "services.mnist.models[1]: the model 'digits' is named twice",
+        ),
+        (
+            "services.mnist.computeTarget",
+            "lab",
+            "services.mnist.computeTarget: no compute target is named 'lab'; known: la",
+        ),
+        (
+            "services.mnist.inference.environment",
+            "skl",
+            "services.mnist.inference.environment: no environment is named",
+        ),
+        (
+            "services.mnist.inference.entryscript",
+            "a.py",
+            "services.mnist.inference.entryscript: is no field here; did you",
+        ),
+        ("services.mnist.inference.entryScript", "scor.py", "services.mnist.inference.entryScript: "),
+        ("services.mnist.inference.entryScript", "../model.pkl", "../model.pkl lies outside the source directory"),
+        ("services.mnist.inference.sourceDirectory", "source", "/source is no folder; mend the path"),
+        ("services.mnist.inference", "inference.json", "the file inference.json cannot be read: No such file"),
+        (
+            "services.mnist.deployment.port",
+            70000,
+            "services.mnist.deployment.port: input should be less than or equal to",
+        ),
+        ("services.mnist.deployment.port", "web", "services.mnist.deployment.port: input should be a valid integer"),
+        ("services.mnist.deployment", {}, "services.mnist.deployment.port: is missing; add it"),
+        (
+            "services.mnist.deployment.computeType",
+            "aci",
+            "services.mnist.deployment.computeType: input should be 'local'",
+        ),
+        (
+            "services.mnist.deployment.authEnabled",
+            True,
+            "services.mnist.deployment.authEnabled: cannot be honoured by a ",
+        ),
+        ("services.mnist.sampleRequest", "no.json", "services.mnist.sampleRequest: "),
+        (
+            "services.mnist.startupTimeoutSeconds",
+            0,
+            "services.mnist.startupTimeoutSeconds: input should be greater than",
+        ),
+        ("models.digits.path", "missing.pkl", "models.digits.path: "),
+        ("modles", {}, "slipway:modles: is no section of the configuration; did you mean 'models'?"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(project: Path, path: str, value: Any, message: str) -> None:
+    found = mistakes(project, spoilt(path, value))
+
+    assert [text for text in found if message in text], found
+    assert all(text.startswith("stacks/Pulumi.dev.yaml: ") for text in found)
+
+
+def test_a_service_name_is_a_dns_label(project: Path) -> None:
+    sections = configuration()
+    sections["services"]["My_Service"] = sections["services"].pop("mnist")
+
+    assert "services.My_Service: 'My_Service' is no DNS label" in mistakes(project, sections)[0]
+
+
+def test_all_mistakes_are_told_at_once(project: Path) -> None:
+    sections = spoilt("registry.tier", "Gold")
+    sections["services"]["mnist"]["computeTarget"] = "lab"
+    sections["models"]["digits"]["path"] = "missing.pkl"
+    sections["environments"]["sklearn"]["clone"] = "nothing"
+    sections["typo"] = {}
+
+    places = [text.split(": ")[1] for text in mistakes(project, sections)]
+
+    assert places == [
+        "environments.sklearn.clone",
+        "models.digits.path",
+        "registry.tier",
+        "services.mnist.computeTarget",
+        "slipway:typo",
+    ]
+
+
+def test_the_error_says_that_nothing_was_changed(project: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^the stack's configuration has 1 mistake; nothing was changed:\n  sta"
+    ):
+        loaded(project, spoilt("registry.tier", "Gold"))
+
+
+def test_a_mistake_in_one_model_does_not_make_it_unknown_to_services(project: Path) -> None:
+    assert len(mistakes(project, spoilt("models.digits.tags", 3))) == 1
+
+
+def test_two_services_on_one_port(project: Path) -> None:
+    sections = configuration()
+    sections["services"]["other"] = sections["services"]["mnist"]
+
+    assert mistakes(project, sections) == [
+        "stacks/Pulumi.dev.yaml: services.other.deployment.port: port 8890 is taken by services.mnist; "
+        "services on this machine share its ports: choose another"
+    ]
+
+
+def test_a_secret_where_a_plain_value_is_expected(project: Path) -> None:
+    assert mistakes(project, configuration(), ("slipway:registry",)) == [
+        "stacks/Pulumi.dev.yaml: slipway:registry: holds a secret where a plain value is expected; "
+        "set it without --secret, it is shown in previews"
+    ]
+
+
+def test_environments_that_clone_each_other(project: Path) -> None:
+    sections = configuration()
+    sections["environments"] = {"sklearn": {"clone": "b"}, "b": {"clone": "sklearn"}}
+
+    assert "environments clone each other: sklearn -> b" in mistakes(project, sections)[0]
+
+
+def test_a_clone_adds_to_what_it_clones(project: Path) -> None:
+    sections = configuration()
+    sections["environments"]["more"] = {
+        "clone": "sklearn",
+        "pip": ["pandas"],
+        "environmentVariables": {"LEVEL": 3, "FAST": True},
+    }
+
+    more = loaded(project, sections).environments["more"]
+
+    assert more.pip == ("scikit-learn", "pandas")
+    assert more.environment_variables == {"LEVEL": "3", "FAST": "true"}
+
+
+class TestAzureFiles:
+    """`inference` and `deployment` as paths of Azure's files."""
+
+    INFERENCE: ClassVar[dict[str, Any]] = {
+        "entryScript": "score.py",
+        "environment": {
+            "name": "my-deploy-env",
+            "version": "1",
+            "environmentVariables": {"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE"},
+            "python": {
+                "interpreterPath": "python",
+                "userManagedDependencies": False,
+                "condaDependencies": {
+                    "channels": ["conda-forge"],
+                    "dependencies": ["python=3.12", "pip", {"pip": ["azureml-defaults>=1.0.45", "numpy"]}],
+                    "name": "project_environment",
+                },
+                "condaDependenciesFile": None,
+                "baseCondaEnvironment": None,
+            },
+        },
+    }
+
+    @staticmethod
+    def written(project: Path, inference: Any, deployment: Any) -> dict[str, Any]:
+        (project / "src" / "inferenceconfig.json").write_text(json.dumps(inference))
+        (project / "src" / "deploymentconfig.json").write_text(json.dumps(deployment))
+        sections = configuration()
+        sections["services"]["mnist"]["inference"] = "src/inferenceconfig.json"
+        sections["services"]["mnist"]["deployment"] = "src/deploymentconfig.json"
+        return sections
+
+    def test_they_work_as_they_are(self, project: Path) -> None:
+        plan = loaded(project, self.written(project, self.INFERENCE, {"computeType": "local", "port": 32267}))
+
+        service = plan.services["mnist"]
+        assert service.source_directory == project / "src"
+        assert service.deployment.port == 32267
+        assert service.environment == "my-deploy-env"
+        environment = plan.environments["my-deploy-env"]
+        assert environment.pip == ("numpy",), "Azure's own server is replaced by Slipway's"
+        assert environment.python_version == "3.12"
+        assert environment.environment_variables == {"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE"}
+
+    def test_a_field_that_a_local_target_cannot_honour_is_refused_by_name(self, project: Path) -> None:
+        deployment = {"computeType": "aci", "containerResourceRequirements": {"cpu": 0.5}, "port": 1}
+        found = mistakes(project, self.written(project, self.INFERENCE, deployment))
+
+        assert found == [
+            "src/deploymentconfig.json: computeType: input should be 'local', not 'aci'",
+            "src/deploymentconfig.json: containerResourceRequirements: cannot be honoured by a local target; "
+            "remove it, or deploy to another kind of target",
+        ]
+
+    def test_a_mistake_names_the_file_that_it_is_in(self, project: Path) -> None:
+        inference = self.INFERENCE | {"entryScirpt": "x"}
+        assert mistakes(project, self.written(project, inference, {"port": 8890})) == [
+            "src/inferenceconfig.json: entryScirpt: is no field here; did you mean 'entryScript'?"
+        ]
+
+    def test_conda_packages_and_old_pythons_are_named(self, project: Path) -> None:
+        inference = json.loads(json.dumps(self.INFERENCE))
+        inference["environment"]["python"]["condaDependencies"]["dependencies"] = ["python=3.6.2", "scipy"]
+
+        assert mistakes(project, self.written(project, inference, {"port": 8890})) == [
+            "src/inferenceconfig.json: environment.python.condaDependencies.dependencies[0]: "
+            "python=3.6.2: the scoring server needs Python 3.11",
+            "src/inferenceconfig.json: environment.python.condaDependencies.dependencies[1]: "
+            "'scipy' is a conda package; name what it is on PyPI below `pip` instead",
+        ]
+
+    def test_a_file_that_is_no_json(self, project: Path) -> None:
+        sections = self.written(project, self.INFERENCE, {"port": 8890})
+        (project / "src" / "inferenceconfig.json").write_text("{entryScript}")
+
+        assert "the file src/inferenceconfig.json is no JSON document" in mistakes(project, sections)[0]
