@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 from provider.content.errors import ContentError
 from provider.content.store import QuotaError, Store
 from provider.content.watch import Watch
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def owner_of(urn: str) -> str:
@@ -32,7 +35,7 @@ def watch_of(context: Context) -> Watch:
 class ImageLayout(Resource):
     """See the module. Its id is its path."""
 
-    token: ClassVar[str] = "slipway:index:ImageLayout"  # noqa: S105 - a type token
+    token: ClassVar[str] = "slipway:index:ImageLayout"
     inputs: ClassVar[Mapping[str, Input]] = {
         "path": Input("string", replaces=True),
         "tier": Input("string"),
@@ -60,9 +63,9 @@ class ImageLayout(Resource):
         await _run(_delete, context, Path(state["path"]))
 
 
-async def _run(operation: Any, *arguments: Any) -> Any:
+async def _run(operation: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     try:
-        return await asyncio.to_thread(operation, *arguments)
+        return await asyncio.to_thread(operation, *arguments, **named)
     except ContentError as error:
         raise ResourceError(str(error)) from None
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 from provider.content.cache import DigestCache
 from provider.content.errors import CancelledError, ContentError
@@ -21,6 +21,9 @@ from provider.image_layout import owner_of, watch_of
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _METADATA = ("framework", "frameworkVersion", "description", "tags", "properties")
 # A part of a path in the layer, of a tag in the index and of a repository's name later on.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -29,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 class ModelVersion(Resource):
     """See the module. Its id is the model's name."""
 
-    token: ClassVar[str] = "slipway:index:ModelVersion"  # noqa: S105 - a type token
+    token: ClassVar[str] = "slipway:index:ModelVersion"
     inputs: ClassVar[Mapping[str, Input]] = {
         "store": Input("string", replaces=True),
         "name": Input("string", replaces=True),
@@ -73,9 +76,9 @@ class ModelVersion(Resource):
         await _told(resource_id, _forget, context, resource_id, state)
 
 
-async def _told(name: Any, operation: Any, *arguments: Any) -> Any:
+async def _told(name: object, operation: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     try:
-        return await asyncio.to_thread(operation, *arguments)
+        return await asyncio.to_thread(operation, *arguments, **named)
     except ContentError as error:
         raise ResourceError(f"model {name}: {error}") from None
 

@@ -1,0 +1,390 @@
+"""Makes the files of a model into one deterministic, uncompressed tar: a layer.
+
+The same files give the same bytes on any machine and day: entries sorted by the bytes of their paths, owners, groups
+and times zero, modes 0755 (folders, executables) or 0644, every folder on the way written once before what it holds.
+The format is POSIX ustar; a pax record is added only for a name that is longer than 100 bytes or not ASCII, and for a
+size of 8 GiB or more. Written out here rather than with `tarfile`, whose bytes may change with Python's version.
+
+A layer is streamed: memory does not grow with the model. Its size is known before a byte is read. Reading is guarded:
+files that change meanwhile are noticed by their signatures, never packed half old and half new.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from provider.content.cache import DigestCache, Remembered
+from provider.content.errors import ContentChangedError, ContentError
+from provider.content.tree import Tree, TreeFile, signature_of, walk
+from provider.content.watch import Watch
+
+_BLOCK = 512
+_NAME_BYTES = 100
+_LARGEST_USTAR_SIZE = 0o77777777777
+_READ_BYTES = 1024 * 1024
+_SEND_BYTES = 8 * 1024 * 1024
+_FLUSH_BYTES = 64 * 1024 * 1024
+_FORMAT = "layer-1"  # changes whenever the bytes of a layer do, so that digests remembered before are not used
+
+# Answers of kernels and file systems that cannot copy by themselves.
+_CANNOT_SEND = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSOCK, errno.EXDEV}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LayerDigest:
+    """What names a layer."""
+
+    digest: str
+    """`sha256:<hex>` of the tar."""
+    size: int
+    """Bytes of the tar."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The tar of `tree` as the model `name`, not made yet."""
+
+    tree: Tree
+    name: str
+
+    @property
+    def prefix(self) -> str:
+        """Where the model's file or folder is inside the layer: `models/<name>/<base name>`."""
+        return f"models/{self.name}/{self.tree.name}"
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the tar."""
+        total = sum(len(header) + (_padded(file.size) if file else 0) for header, file in self.entries())
+        return total + 2 * _BLOCK
+
+    def entries(self) -> Iterator[tuple[bytes, TreeFile | None]]:
+        """Headers in order, each with the file whose content follows it (none after a folder's)."""
+        written: set[str] = set()
+        for file in self.tree.files:
+            path = f"{self.prefix}/{file.path}" if self.tree.is_folder else self.prefix
+            for folder in _folders_of(path):
+                if folder not in written:
+                    written.add(folder)
+                    yield _header(folder + "/", 0o755, 0, b"5"), None
+            yield _header(path, 0o755 if file.executable else 0o644, file.size, b"0"), file
+
+
+def layer_digest(source: Path, name: str, cache: DigestCache, watch: Watch | None = None) -> LayerDigest:
+    """The digest of `source` (file or folder) as a layer of the model `name`; reads no file that `cache` vouches for.
+
+    Raises `ContentError`; `ContentChangedError` where the files changed during two attempts to read them."""
+    watch = watch or Watch()
+
+    def attempt(layer: Layer) -> LayerDigest:
+        known = recall(layer, cache)
+        if known is None:
+            known = _hash(layer, watch)
+            _verify_unchanged(layer.tree)
+            remember(layer, known, cache)
+        return known
+
+    return _twice(source, name, watch, attempt)
+
+
+def write_layer(source: Path, name: str, target: int, cache: DigestCache, watch: Watch | None = None) -> LayerDigest:
+    """Writes the layer into the file descriptor `target` (a regular file, from its start) and onto the disk.
+
+    What `cache` knows already is copied by the kernel without being hashed again; anything else is hashed while it is
+    copied. Raises as `layer_digest` does, and `OSError` where `target` cannot be written."""
+    watch = watch or Watch()
+
+    def attempt(layer: Layer) -> LayerDigest:
+        os.lseek(target, 0, os.SEEK_SET)
+        known = recall(layer, cache)
+        with _Flusher(target) as flusher:
+            if known is None:
+                written = _hash_and_copy(layer, target, flusher, watch)
+            else:
+                _copy(layer, target, flusher, watch)
+                written = known
+        os.ftruncate(target, written.size)
+        os.fdatasync(target)
+        _verify_unchanged(layer.tree)
+        if known is None:
+            remember(layer, written, cache)
+        return written
+
+    return _twice(source, name, watch, attempt)
+
+
+def recall(layer: Layer, cache: DigestCache) -> LayerDigest | None:
+    """The digest remembered for the layer's files as they are."""
+    known = cache.get(_subject(layer), layer.tree.signature)
+    return LayerDigest(known.digest, known.size) if known is not None and known.size == layer.size else None
+
+
+def remember(layer: Layer, digest: LayerDigest, cache: DigestCache) -> None:
+    """Remembers the digest of the layer's files as they are."""
+    tree = layer.tree
+    value = Remembered(digest.digest, digest.size)
+    cache.put(_subject(layer), tree.signature, value, looked_ns=tree.walked_ns, newest_ns=tree.newest_ns)
+
+
+def _subject(layer: Layer) -> str:
+    return f"{_FORMAT}\0{layer.name}\0{layer.tree.root}"
+
+
+def _twice(source: Path, name: str, watch: Watch, attempt: Callable[[Layer], T]) -> T:
+    """Runs `attempt`; once more where the files changed under it."""
+    try:
+        return attempt(Layer(walk(source), name))
+    except ContentChangedError as error:
+        watch.warning(f"{error}; reading it once more")
+    try:
+        return attempt(Layer(walk(source), name))
+    except ContentChangedError as error:
+        raise ContentChangedError(
+            f"{error}, and so it did at the first attempt; wait until nothing writes to {source}, then try again"
+        ) from error
+
+
+# --- reading
+
+
+@contextmanager
+def opened(file: TreeFile) -> Iterator[int]:
+    """Opens a file of a tree for reading; raises `ContentChangedError` where it is not, or does not stay, as listed."""
+    changed = ContentChangedError(f"{file.source} changed while it was being read")
+    try:
+        # Not blocking: something else may be there by now, and a named pipe would wait for a writer.
+        handle = os.open(file.source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise changed from None
+    except OSError as error:
+        raise ContentError(f"{file.source} cannot be read: {error.strerror}") from error
+    try:
+        if signature_of(os.fstat(handle)) != file.signature:
+            raise changed
+        yield handle
+        if signature_of(os.fstat(handle)) != file.signature:
+            raise changed
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int, buffer: memoryview, file: TreeFile) -> int:
+    """Reads into `buffer`; at least one byte."""
+    try:
+        count = os.readv(handle, [buffer])
+    except OSError as error:
+        raise ContentError(f"{file.source} cannot be read: {error.strerror}") from error
+    if count == 0:
+        raise ContentChangedError(f"{file.source} changed while it was being read")
+    return count
+
+
+def _verify_unchanged(tree: Tree) -> None:
+    if walk(tree.root).signature != tree.signature:
+        raise ContentChangedError(f"{tree.root} changed while it was being read")
+
+
+def _hash(layer: Layer, watch: Watch) -> LayerDigest:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_READ_BYTES))
+    doing = f"reading {layer.name}"
+    done = 0
+    for header, file in layer.entries():
+        digest.update(header)
+        done += len(header)
+        if file is None:
+            continue
+        watch.advance(doing, done, layer.size)
+        with opened(file) as handle:
+            left = file.size
+            while left:
+                count = _read(handle, buffer[: min(left, _READ_BYTES)], file)
+                digest.update(buffer[:count])
+                left -= count
+                done += count
+                watch.advance(doing, done, layer.size)
+        digest.update(_padding(file.size))
+    digest.update(bytes(2 * _BLOCK))
+    return LayerDigest(f"sha256:{digest.hexdigest()}", layer.size)
+
+
+# --- copying
+
+
+class _Flusher:
+    """Pushes what is written towards the disk while the copy goes on, so that the last flush has little to wait for."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._pending: Future[None] | None = None
+        self._unflushed = 0
+
+    def __enter__(self) -> _Flusher:
+        return self
+
+    def wrote(self, count: int) -> None:
+        """`count` more bytes are written."""
+        self._unflushed += count
+        if self._unflushed >= _FLUSH_BYTES and (self._pending is None or self._pending.done()):
+            self._unflushed = 0
+            self._pending = self._pool.submit(os.fdatasync, self._target)
+
+    def __exit__(self, *_: object) -> None:
+        # An error of these flushes is not lost: the last one, made by who owns the file, meets it too.
+        self._pool.shutdown(wait=True)
+
+
+def _copy(layer: Layer, target: int, flusher: _Flusher, watch: Watch) -> None:
+    doing = f"copying {layer.name}"
+    done = 0
+    for header, file in layer.entries():
+        _write(target, memoryview(header))
+        done += len(header)
+        if file is None:
+            continue
+        watch.advance(doing, done, layer.size)
+        with opened(file) as handle:
+            sent = 0
+            while sent < file.size:
+                count = _send(handle, target, sent, min(file.size - sent, _SEND_BYTES), file)
+                sent += count
+                done += count
+                flusher.wrote(count)
+                watch.advance(doing, done, layer.size)
+        _write(target, memoryview(_padding(file.size)))
+    _write(target, memoryview(bytes(2 * _BLOCK)))
+
+
+def _send(handle: int, target: int, offset: int, count: int, file: TreeFile) -> int:
+    """Copies up to `count` bytes from `offset` on, inside the kernel where it can."""
+    try:
+        sent = os.sendfile(target, handle, offset, count)
+    except OSError as error:
+        if error.errno not in _CANNOT_SEND:
+            raise
+        data = os.pread(handle, min(count, _READ_BYTES), offset)
+        _write(target, memoryview(data))
+        sent = len(data)
+    if sent == 0:
+        raise ContentChangedError(f"{file.source} changed while it was being read")
+    return sent
+
+
+def _hash_and_copy(layer: Layer, target: int, flusher: _Flusher, watch: Watch) -> LayerDigest:
+    """Hashes in a second thread what this one writes: the time of the slower of the two."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(_READ_BYTES))
+    doing = f"copying {layer.name}"
+    done = 0
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
+
+        def put(data: memoryview) -> None:
+            hashed = pool.submit(digest.update, data)
+            try:
+                _write(target, data)
+            finally:
+                hashed.result()  # before the buffer is filled anew
+
+        for header, file in layer.entries():
+            digest.update(header)
+            _write(target, memoryview(header))
+            done += len(header)
+            if file is None:
+                continue
+            watch.advance(doing, done, layer.size)
+            with opened(file) as handle:
+                left = file.size
+                while left:
+                    count = _read(handle, buffer[: min(left, _READ_BYTES)], file)
+                    put(buffer[:count])
+                    left -= count
+                    done += count
+                    flusher.wrote(count)
+                    watch.advance(doing, done, layer.size)
+            put(memoryview(_padding(file.size)))
+        put(memoryview(bytes(2 * _BLOCK)))
+    return LayerDigest(f"sha256:{digest.hexdigest()}", layer.size)
+
+
+def _write(target: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(target, data) :]
+
+
+# --- the tar format (POSIX.1-2017, pax: "ustar Interchange Format" and "pax Header Block")
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    position = path.find("/")
+    while position >= 0:
+        yield path[:position]
+        position = path.find("/", position + 1)
+
+
+def _padded(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % _BLOCK)
+
+
+def _header(path: str, mode: int, size: int, kind: bytes) -> bytes:
+    """The header blocks of one entry, with a pax header before them where ustar cannot hold the name or the size."""
+    name = path.encode()
+    records = b""
+    if len(name) > _NAME_BYTES or not path.isascii():
+        records += _pax_record(b"path", name)
+        name = path.encode("ascii", "replace")[:_NAME_BYTES]
+    if size > _LARGEST_USTAR_SIZE:
+        records += _pax_record(b"size", b"%d" % size)
+        size = 0
+    extended = b""
+    if records:
+        extended = _ustar(b"././@PaxHeader", 0o644, len(records), b"x") + records + _padding(len(records))
+    return extended + _ustar(name, mode, size, kind)
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    """`<length> <key>=<value>\\n`, where the length counts its own digits too."""
+    rest = len(key) + len(value) + 3
+    length = rest + len(str(rest))
+    if rest + len(str(length)) != length:
+        length = rest + len(str(length))
+    return b"%d %s=%s\n" % (length, key, value)
+
+
+def _ustar(name: bytes, mode: int, size: int, kind: bytes) -> bytes:
+    fields = (
+        name.ljust(100, b"\0"),
+        b"%07o\0" % stat.S_IMODE(mode),
+        b"0000000\0",  # uid
+        b"0000000\0",  # gid
+        b"%011o\0" % size,
+        b"00000000000\0",  # mtime
+        b" " * 8,  # the checksum counts as spaces while it is computed
+        kind,
+        bytes(100),  # linkname
+        b"ustar\x0000",
+        bytes(32),  # uname
+        bytes(32),  # gname
+        b"0000000\0",  # devmajor
+        b"0000000\0",  # devminor
+        bytes(155),  # prefix
+        bytes(12),
+    )
+    block = b"".join(fields)
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
