@@ -46,16 +46,24 @@ def is_whole(home: Path, key: str) -> bool:
     return interpreter(home, key).exists()
 
 
-def make(home: Path, key: str, lock: str, python: str, say: Callable[[str], None]) -> None:
-    """Makes the environment `key` from the text of a lock with hashes, unless it is there.
+def make(home: Path, name: str, key: str, lock: str, python: str, say: Callable[[str], None]) -> None:
+    """Makes the folder `key` from the text of a lock with hashes, unless it is there, and refers to it as `name`.
 
-    `python` is an interpreter's path or version. Raises `EnvironmentError` in the words of the installer."""
-    with _locked(home):
-        root = home / "environments"
-        for left_behind in root.glob(f"*{_PARTIAL}*"):  # by a run that was killed: nobody else holds the lock
-            shutil.rmtree(left_behind)
-        if is_whole(home, key):
-            return
+    `python` is an interpreter's path or version. Raises `EnvironmentError` in the words of the installer, and then
+    leaves nothing behind."""
+    try:
+        with _locked(home):
+            _make(home / "environments", key, lock, python, say)
+            _refer(home, name, key)
+    except BaseException:
+        collect(home)
+        raise
+
+
+def _make(root: Path, key: str, lock: str, python: str, say: Callable[[str], None]) -> None:
+    for left_behind in root.glob(f"*{_PARTIAL}*"):  # by a run that was killed: nobody else holds the lock
+        shutil.rmtree(left_behind)
+    if not (root / key / "bin" / "python").exists():
         shutil.rmtree(root / key, ignore_errors=True)
         partial = root / f"{key}{_PARTIAL}{os.getpid()}"
         try:
@@ -73,8 +81,7 @@ def make(home: Path, key: str, lock: str, python: str, say: Callable[[str], None
             raise
 
 
-def refer(home: Path, name: str, key: str) -> None:
-    """Notes that the environment named `name` is the folder `key`."""
+def _refer(home: Path, name: str, key: str) -> None:
     references = home / "environments" / _REFERENCES
     references.mkdir(parents=True, exist_ok=True)
     partial = references / f".{name}{_PARTIAL}"

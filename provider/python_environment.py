@@ -107,8 +107,7 @@ class PythonEnvironment(Resource):
             news = {**news, **_locked_properties(news)}
         key = _key(news)
         python = news.get("pythonVersion") or sys.executable
-        environments.refer(home, context.name, key)
-        environments.make(home, key, lock_file.read_text(), python, context.log.status)
+        environments.make(home, context.name, key, lock_file.read_text(), python, context.log.status)
         return {**news, "python": str(environments.interpreter(home, key))}
 
 

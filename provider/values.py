@@ -19,7 +19,7 @@ Properties = dict[str, Any]
 class Unknown(Enum):
     """The type of `UNKNOWN`."""
 
-    TOKEN = "unknown"  # noqa: S105 - the name of a sentinel, no password
+    TOKEN = "unknown"
 
     def __repr__(self) -> str:
         return "UNKNOWN"
