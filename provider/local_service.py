@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
 from provider.content.errors import ContentError
-from provider.content.source import code_digest, snapshot
+from provider.content.source import code_digest
 from provider.entry_script import inspect_entry_script
 from provider.local import client, ports, shared
 from provider.local.layout import PARTIAL, ServicePaths, locked, remove_if_empty, remove_tree
@@ -154,7 +154,7 @@ async def _deploy(context: Context, news: Properties) -> None:
         await _in_words(client.ensure(paths))
         await client.command(paths, {"command": "prepare", "revision": revision_of(news)})
         context.log.status("copying code and models")
-        revision = await _in_words(asyncio.to_thread(prepare, paths, news, snapshot, context.cancelled.is_set))
+        revision = await _in_words(asyncio.to_thread(prepare, paths, news, context.cancelled.is_set))
         status = await client.command(
             paths,
             {

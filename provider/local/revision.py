@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from provider.content.source import snapshot
 from provider.local import shared
 from provider.local.client import mark
 from provider.local.layout import (
@@ -49,15 +50,10 @@ def revision_of(inputs: Properties) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepare(
-    paths: ServicePaths,
-    inputs: Properties,
-    snapshot: Callable[[Path, Path], None],
-    is_cancelled: Callable[[], bool],
-) -> str:
+def prepare(paths: ServicePaths, inputs: Properties, is_cancelled: Callable[[], bool]) -> str:
     """Makes the directory of the revision that `inputs` describe, and what it refers to. Returns the revision.
 
-    `snapshot(source, target)` copies a directory of code. Idempotent. Raises `ResourceError`."""
+    Idempotent. Raises `ResourceError`, `ContentError` where the code is another by now, OSError."""
     revision = revision_of(inputs)
     place = paths.revision(revision)
     partial = paths.revisions / f"{PARTIAL}{revision}"
@@ -66,7 +62,7 @@ def prepare(
         partial.mkdir(parents=True)
         # First of all: from now on nothing that this revision refers to is collected.
         write_json(partial / SPEC, spec_of(paths, inputs, revision))
-        _server(paths.home, inputs, snapshot)
+        _server(paths.home, inputs)
         for model in inputs["models"]:
             content = extracted(paths.home, model["digest"], is_cancelled)
             link = partial / _LINKS / model["name"] / str(model["version"])
@@ -79,7 +75,7 @@ def prepare(
                     (partial / name).replace(place / name)
             remove_tree(partial)
             return revision
-        snapshot(Path(inputs["sourceDirectory"]), partial / "code")
+        snapshot(Path(inputs["sourceDirectory"]), partial / "code", inputs["codeDigest"])
         partial.rename(place)
     return revision
 
@@ -146,7 +142,7 @@ def _model_directory(place: Path, models: list[dict[str, Any]]) -> Path | None:
     return place / _LINKS
 
 
-def _server(home: Path, inputs: Properties, snapshot: Callable[[Path, Path], None]) -> None:
+def _server(home: Path, inputs: Properties) -> None:
     place = servers(home) / hexadecimal(inputs["serverDigest"])
     if place.is_dir():
         return
@@ -156,7 +152,7 @@ def _server(home: Path, inputs: Properties, snapshot: Callable[[Path, Path], Non
         partial = place.with_name(f"{PARTIAL}{place.name}")
         remove_tree(partial)
         partial.mkdir()
-        snapshot(Path(inputs["serverDirectory"]), partial / SERVER_PACKAGE)
+        snapshot(Path(inputs["serverDirectory"]), partial / SERVER_PACKAGE, inputs["serverDigest"])
         partial.rename(place)
 
 

@@ -1,0 +1,270 @@
+"""`Endpoint`: waits until a deployed revision serves, verifies it from outside, and names its state.
+
+What is waited for is told by the kind of target (`provider.target`); the verification goes the way that clients go,
+through the scoring URI. A failure becomes an error for people: which service and revision, its state, why, with the
+last lines of the traceback or the log, whether another revision still serves, and what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from provider.condition import Cause, Condition
+from provider.local.probe import Answer, NoAnswerError, ask
+from provider.local.revision import content_type
+from provider.local.target import LocalTarget
+from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
+from provider.target import Observation, Target
+from provider.values import UNKNOWN, Properties
+
+KINDS: Mapping[str, Callable[[Properties], Target]] = {"local": LocalTarget}
+"""The kinds of compute targets whose services can be waited for."""
+
+DEFAULT_TIMEOUT_SECONDS = 600
+_SHOWN_LINES = 15
+_POLL_SECONDS = 0.05
+_SETTLE_SECONDS = 10.0
+"""How long the old revision may still answer some requests after traffic has moved."""
+_ANSWER_SECONDS = 60.0
+_READ_SECONDS = 5.0
+
+
+class Endpoint(Resource):
+    """The place where a service answers; its id is the service's name."""
+
+    token: ClassVar[str] = "slipway:index:Endpoint"
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "target": Input("map"),
+        "revision": Input("string"),
+        "scoringUri": Input("string"),
+        "sampleRequest": Input("string", required=False, silent=True),
+        "sampleDigest": Input("string", required=False),
+        "timeoutSeconds": Input("integer", required=False, silent=True),
+    }
+
+    async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
+        kind = news["target"].get("kind", UNKNOWN) if news["target"] is not UNKNOWN else UNKNOWN
+        if kind is not UNKNOWN and kind not in KINDS:
+            return news, [Failure("target.kind", f"{kind!r} is no kind of target; known are {', '.join(KINDS)}")]
+        seconds = news.get("timeoutSeconds")
+        if seconds is not None and seconds is not UNKNOWN and seconds < 1:
+            return news, [Failure("timeoutSeconds", f"must be at least 1, not {seconds}")]
+        return news, []
+
+    def diff(self, state: Properties, news: Properties) -> list[Change]:
+        changes = declared_changes(self.inputs, state, news)
+        if not changes and state.get("state") != "Healthy":
+            return [Change("state", "update", of_input=False)]
+        return changes
+
+    async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
+        if context.preview:
+            return "", _unknown_yet(news)
+        return _target(news).name, await _deployed(context, news)
+
+    async def read(self, context: Context, resource_id: str, state: Properties) -> Properties | None:
+        condition = await _as_it_is(_target(state), state)
+        if condition.state != "Healthy":
+            context.log.warning(
+                f"the service {resource_id} is {condition.state} ({condition.reason}): {condition.message}"
+            )
+        return {**state, **_told(condition)}
+
+    async def update(self, context: Context, resource_id: str, state: Properties, news: Properties) -> Properties:
+        return _unknown_yet(news) if context.preview else await _deployed(context, news)
+
+    async def delete(self, context: Context, resource_id: str, state: Properties) -> None:
+        """Nothing: the service itself is another resource."""
+
+
+def _target(properties: Properties) -> Target:
+    return KINDS[properties["target"]["kind"]](properties["target"])
+
+
+def _unknown_yet(news: Properties) -> Properties:
+    return {**news, "state": UNKNOWN, "reason": UNKNOWN, "message": UNKNOWN}
+
+
+def _told(condition: Condition) -> Properties:
+    told = {"state": condition.state, "reason": condition.reason, "message": condition.message}
+    hint = condition.cause.hint if condition.cause is not None else ""
+    return {**told, "hint": hint or None}
+
+
+# -- waiting and verifying -------------------------------------------------------------------------------------------
+
+
+async def _deployed(context: Context, news: Properties) -> Properties:
+    target = _target(news)
+    observation = await _final(context, target, news)
+    if observation.condition.state != "Healthy":
+        raise ResourceError(_story(target.name, news["revision"], observation))
+    cause = await _verified(context, news)
+    if cause is not None:
+        failed = Observation(
+            Condition("Failed", cause.reason, cause.message, cause), observation.desired, observation.serving
+        )
+        raise ResourceError(_story(target.name, news["revision"], failed))
+    return {**news, **_told(observation.condition)}
+
+
+async def _final(context: Context, target: Target, news: Properties) -> Observation:
+    """Waits until the target's state is final, or the time is up; has it retry what failed before this run."""
+    revision = news["revision"]
+    seconds = news.get("timeoutSeconds", DEFAULT_TIMEOUT_SECONDS)
+    deadline = asyncio.get_running_loop().time() + seconds
+    said = ""
+    while True:
+        if context.cancelled.is_set():
+            raise ResourceError(
+                f"cancelled while waiting for the service {target.name}; it goes on deploying by itself"
+            )
+        observation = await target.observe()
+        if observation is None:
+            raise ResourceError(
+                f"the service {target.name} is not running. Run `pulumi up --refresh`: it is started again."
+            )
+        condition = observation.condition
+        if observation.desired != revision:
+            raise ResourceError(
+                f"the service {target.name} was asked for revision {observation.desired or 'none'}, not {revision}: "
+                "somebody else deploys it, or an `up` was killed. Run `pulumi up --refresh`."
+            )
+        if condition.state == "Failed" and observation.earlier:
+            context.log.status("it had failed before: trying once more")
+            await target.retry()
+        elif condition.final:
+            return observation
+        if asyncio.get_running_loop().time() > deadline:
+            return _out_of_time(observation, seconds)
+        if condition.message != said:
+            said = condition.message
+            context.log.status(f"{condition.state}: {said}")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _out_of_time(observation: Observation, seconds: float) -> Observation:
+    condition = observation.condition
+    message = f"{condition.message} (not healthy within {seconds:g} s)"
+    return Observation(
+        Condition(condition.state, condition.reason, message, condition.cause), observation.desired, observation.serving
+    )
+
+
+async def _verified(context: Context, news: Properties) -> Cause | None:
+    """What is wrong with the service as clients see it; None when nothing is."""
+    context.log.status("verifying")
+    address = _address(news["scoringUri"])
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _SETTLE_SECONDS
+    while (cause := await _identity(address, news, _ANSWER_SECONDS)) is not None:
+        if loop.time() > deadline:
+            return cause
+        await asyncio.sleep(_POLL_SECONDS)
+    return await _sample(address, news)
+
+
+def _address(uri: str) -> tuple[str, int]:
+    parts = urlsplit(uri)
+    return parts.hostname or "127.0.0.1", parts.port or 80
+
+
+async def _identity(address: tuple[str, int], news: Properties, seconds: float) -> Cause | None:
+    """Whether the right revision answers at `address`."""
+    where = f"{address[0]}:{address[1]}"
+    try:
+        answer = await ask(address, "/ready", timeout=seconds)
+    except NoAnswerError as error:
+        return Cause("Unreachable", f"{where} does not answer: {error}", hint="see the service's log")
+    if answer.revision == news["revision"] and answer.ok:
+        return None
+    if answer.revision is None:
+        return Cause(
+            "AnsweredByAnother",
+            f"what answers on {where} is not this service",
+            hint="another program listens there: end it, or choose another port",
+        )
+    if answer.revision != news["revision"]:
+        return Cause(
+            "WrongRevision",
+            f"revision {answer.revision} answers on {where}, not {news['revision']}",
+            hint="run `pulumi up --refresh`",
+        )
+    return Cause("NotReady", f"GET /ready on {where} was answered with {answer.status}: {answer.excerpt()}")
+
+
+async def _sample(address: tuple[str, int], news: Properties) -> Cause | None:
+    path = news.get("sampleRequest")
+    if not path:
+        return None
+    hint = "mend run() in the entry script, or the file of the sample request"
+    try:
+        body = await asyncio.to_thread(Path(path).read_bytes)
+        target = urlsplit(news["scoringUri"]).path or "/score"
+        answer: Answer = await ask(
+            address, target, timeout=_ANSWER_SECONDS, body=body, content_type=content_type(Path(path))
+        )
+    except (NoAnswerError, OSError) as error:
+        return Cause("SampleRequestFailed", f"the sample request {path} failed: {error}", hint=hint)
+    if not answer.ok:
+        message = f"the sample request {path} was answered with {answer.status}: {answer.excerpt()}"
+        return Cause("SampleRequestFailed", message, hint=hint)
+    return None
+
+
+async def _as_it_is(target: Target, state: Properties) -> Condition:
+    """The state of the service now, for a refresh: whatever is wrong is a state, not an error."""
+    try:
+        observation = await target.observe()
+    except ResourceError as error:
+        return Condition("Unhealthy", "SupervisorUnreachable", str(error))
+    if observation is None:
+        return Condition("Failed", "NotRunning", "the service is not running")
+    if observation.desired != state["revision"]:
+        asked = observation.desired or "none"
+        return Condition("Unhealthy", "WrongRevision", f"revision {asked} is deployed, not {state['revision']}")
+    if observation.condition.state != "Healthy":
+        return observation.condition
+    cause = await _identity(_address(state["scoringUri"]), state, _READ_SECONDS)
+    if cause is not None:
+        return Condition("Unhealthy", cause.reason, cause.message, cause)
+    return observation.condition
+
+
+# -- telling ---------------------------------------------------------------------------------------------------------
+
+
+def _story(service: str, revision: str, observation: Observation) -> str:
+    """The error that a failed deployment ends with."""
+    condition = observation.condition
+    lines = [
+        f"service {service}, revision {revision}: {condition.state} ({condition.reason})",
+        f"  {condition.message}",
+    ]
+    cause = condition.cause
+    if cause is not None:
+        lines += _details(cause)
+    if observation.serving is None:
+        lines.append("No revision answers requests now.")
+    elif observation.serving != revision:
+        lines.append(f"Revision {observation.serving}, the one before, goes on serving.")
+    else:
+        lines.append("The revision is serving.")
+    if cause is not None and cause.hint:
+        lines.append(f"What to do: {cause.hint}.")
+    return "\n".join(lines)
+
+
+def _details(cause: Cause) -> list[str]:
+    lines = []
+    if cause.traceback:
+        lines.append("The traceback's last lines:")
+        lines += [f"  | {line}" for line in cause.traceback[-_SHOWN_LINES:]]
+    elif cause.log:
+        lines.append("The log's last lines:")
+        lines += [f"  | {line}" for line in cause.log[-_SHOWN_LINES:]]
+    return lines
