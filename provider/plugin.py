@@ -83,7 +83,9 @@ class SlipwayProvider(api.Provider):
         """Opens the channel to the engine's log. Call it inside the running event loop."""
         self._stub = engine_pb2_grpc.EngineStub(grpc.aio.insecure_channel(engine_address))
 
-    def _resource(self, token: str) -> Resource:
+    def _resource(self, qualified_type: str) -> Resource:
+        # In a URN the type of a child begins with the types of its parents: `parent$type`.
+        token = qualified_type.rpartition("$")[2]
         try:
             return self._resources[token]
         except KeyError:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from pulumi.provider.experimental.property_value import Computed, PropertyValue
+from pulumi.runtime import rpc
 
 Properties = dict[str, Any]
 
@@ -43,10 +44,11 @@ def is_known(value: Any) -> bool:
 def to_plain(value: PropertyValue) -> Any:
     """The plain value of one property. Whole numbers become int: Pulumi knows doubles alone."""
     inner = value.value
+    # The SDK reads and writes an unknown value as the engine sends it, a string of its own; see `rpc.UNKNOWN`.
+    if isinstance(inner, Computed) or inner == rpc.UNKNOWN:
+        return UNKNOWN
     if inner is None or isinstance(inner, bool | str):
         return inner
-    if isinstance(inner, Computed):
-        return UNKNOWN
     if isinstance(inner, float):
         return int(inner) if inner.is_integer() else inner
     if isinstance(inner, Mapping):
@@ -68,7 +70,7 @@ def secret_names(*maps: Mapping[str, PropertyValue] | None) -> set[str]:
 
 def _to_value(plain: Any) -> PropertyValue:
     if plain is UNKNOWN:
-        return PropertyValue.computed()
+        return PropertyValue(rpc.UNKNOWN)
     if isinstance(plain, int) and not isinstance(plain, bool):
         return PropertyValue(float(plain))
     if isinstance(plain, Mapping):
@@ -81,5 +83,5 @@ def _to_value(plain: Any) -> PropertyValue:
 def to_values(plain: Mapping[str, Any], secrets: Iterable[str] = ()) -> dict[str, PropertyValue]:
     """`plain` as a property map in which the properties named by `secrets` are secret."""
     hidden = set(secrets)
-    values = {key: _to_value(value) for key, value in plain.items()}
+    values = {key: _to_value(value) for key, value in plain.items() if value is not None}
     return {key: value.with_secret(True) if key in hidden else value for key, value in values.items()}
