@@ -169,12 +169,32 @@ def is_raw(run: Run) -> bool:
     )
 
 
+def schema_util(run: Run) -> Any:
+    """The module that knows the schema decorators of `run`: the real package's or the stand-in; None without any."""
+    if getattr(run, "_slipway_schema", None) is not None:
+        from slipway_serving.compat import schema
+
+        return schema
+    real = sys.modules.get("inference_schema.schema_util")
+    return real if real is not None and real.is_schema_decorated(run) else None
+
+
 def is_schema_decorated(run: Run) -> bool:
-    """True where the script uses `inference_schema`'s decorators on `run`; the package is the environment's."""
-    schema_util = sys.modules.get("inference_schema.schema_util")
-    if schema_util is None:
+    """True where the script uses `inference_schema`'s decorators on `run`."""
+    return schema_util(run) is not None
+
+
+def refused_by_schema(run: Run, error: Exception) -> bool:
+    """Whether the error came out of the schema decorators' conversion, before the script's own `run` was entered."""
+    if not is_schema_decorated(run):
         return False
-    return bool(schema_util.is_schema_decorated(run))
+    code = getattr(inspect.unwrap(run), "__code__", None)
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is code:
+            return False
+        trace = trace.tb_next
+    return True
 
 
 def encode_json(value: Any) -> bytes:

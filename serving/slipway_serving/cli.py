@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     load.add_argument(
         "--max-concurrent-requests",
         metavar="N",
-        help="calls of run() at a time in one process (default: 1) [SLIPWAY_MAX_CONCURRENT_REQUESTS]",
+        help="calls of run() at a time in one process (default: 1; async: 64) [SLIPWAY_MAX_CONCURRENT_REQUESTS]",
     )
     load.add_argument(
         "--max-queue-wait-ms",
@@ -128,7 +128,7 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         revision=revision,
         service_name=environ.get("SERVICE_NAME") or "service",
         control_fd=control_fd,
-        threads=number(environ, "SLIPWAY_MAX_CONCURRENT_REQUESTS", 1, least=1, most=1024),
+        threads=number(environ, "SLIPWAY_MAX_CONCURRENT_REQUESTS", 0, most=1024) or None,
         scoring_timeout_ms=number(environ, "SCORING_TIMEOUT_MS", 60_000, least=1),
         max_queue_wait_ms=None if wait < 0 else wait,
         max_queue=number(environ, "SLIPWAY_MAX_QUEUE", 1000),

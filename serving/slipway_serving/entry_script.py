@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,15 +72,28 @@ def load(path: Path, source_directory: Path, app_root: Path) -> ModuleType:
     return module
 
 
-def initialise(module: ModuleType) -> None:
-    """Call the script's `init()`. Raises StartError("InitError") with the user's own traceback."""
-    init: Any = module.init
-    try:
-        result = init()
-        if inspect.iscoroutine(result):
-            import asyncio
+def run_of(module: ModuleType) -> Callable[..., Any]:
+    """The function to call for a request.
 
-            asyncio.run(result)
+    Azure's tools generate driver scripts that forward to the script proper; as in Azure's server, its `run` is called
+    directly, since the drivers pass named parameters on wrongly.
+    """
+    driven = getattr(module, "driver_module", None)
+    function: Callable[..., Any] = (
+        driven.run if isinstance(driven, ModuleType) and hasattr(driven, "run") else module.run
+    )
+    return function
+
+
+def initialise(module: ModuleType, complete: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+    """Call the script's `init()`; `complete` runs it where it is a coroutine.
+
+    Raises StartError("InitError") with the user's own traceback.
+    """
+    try:
+        result = module.init()
+        if inspect.iscoroutine(result):
+            complete(result)
     except BaseException as error:
         name = Path(getattr(module, "__file__", None) or "the entry script").name
         raise StartError("InitError", f"init() of {name} failed: {describe(error)}", user_traceback(error)) from error

@@ -48,4 +48,4 @@ def user_traceback(error: BaseException) -> tuple[str, ...]:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith((PACKAGE, "<frozen importlib", "<frozen runpy"))
+    return filename.startswith((PACKAGE, "<frozen importlib", "<frozen runpy")) or "/inference_schema/" in filename

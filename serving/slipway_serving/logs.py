@@ -44,6 +44,6 @@ def request_failed(request: Request, status: int, body: bytes) -> None:
     write(level, f"{request.method.decode()} {request.route} {status}: {reason}", request_id=request.request_id)
 
 
-def script_error(request: Request, error_: BaseException, trace: tuple[str, ...]) -> None:
+def script_error(request: Request, trace: tuple[str, ...]) -> None:
     """An exception out of the user's code."""
     error("Encountered Exception:\n" + "\n".join(trace), request_id=request.request_id)

@@ -113,3 +113,20 @@ def serialise(response: Response, extra: str, *, close: bool, without_body: bool
     kind = f"content-type: {response.content_type}\r\ncontent-length: {len(body)}\r\n"
     head = f"HTTP/1.1 {reason}\r\n{kind}{extra}{lines}\r\n".encode("latin-1", "replace")
     return head if without_body else head + body
+
+
+def identifiers(request: Request) -> str:
+    """The header lines that name a request, by Azure's rules for the old and the new name of the client's own."""
+    headers = request.headers
+    number = request.request_id
+    if b"x-ms-client-request-id" in headers or b"x-ms-request-id" in headers:
+        legacy = headers.get(b"x-ms-request-id", b"").decode("latin-1")
+        client = headers.get(b"x-ms-client-request-id", b"").decode("latin-1") or legacy
+        lines = f"x-request-id: {number}\r\nx-ms-request-id: {legacy or client}\r\nx-ms-client-request-id: {client}\r\n"
+    else:
+        lines = f"x-request-id: {number}\r\nx-ms-request-id: {number}\r\n"
+    if b"traceid" in headers:
+        lines += f"TraceId: {headers[b'traceid'].decode('latin-1')}\r\n"
+    if request.executed_ms is not None:
+        lines += f"x-ms-run-fn-exec-ms: {request.executed_ms:.3f}\r\n"
+    return lines

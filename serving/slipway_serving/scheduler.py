@@ -7,13 +7,15 @@ for all that is done by then; a lock or a future for each request would cost a t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import perf_counter
+from typing import Any
 
 from slipway_serving.messages import Request
 
@@ -172,3 +174,82 @@ class Scheduler:
             worker.interrupted = False
             if worker.retired:
                 self.stuck -= 1
+
+
+class AsyncScheduler:
+    """The same for a `run` that is a coroutine function: an event loop of the script's own in the main thread.
+
+    `concurrency` calls are under way at a time, the others wait. A call that blocks delays the script's other calls,
+    but not the I/O thread.
+    """
+
+    stuck = 0
+    healthy = True
+
+    def __init__(
+        self, work: Callable[[Request], Coroutine[Any, Any, bytes]], wake: Callable[[], None], concurrency: int
+    ) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.done: deque[tuple[Request, bytes]] = deque()
+        self._work = work
+        self._wake = wake
+        self._free = concurrency
+        self._waiting: deque[Request] = deque()
+        self._tasks: dict[Request, asyncio.Task[None]] = {}
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for their turn."""
+        return len(self._waiting)
+
+    def submit(self, request: Request) -> None:
+        """Queue a request. Called in the I/O thread."""
+        self._waiting.append(request)
+        self.loop.call_soon_threadsafe(self._start)
+
+    def results(self) -> deque[tuple[Request, bytes]]:
+        """What is done; the caller empties it. Called in the I/O thread after each wake-up."""
+        return self.done
+
+    def serve(self) -> None:
+        """Work in the calling thread until `stop`."""
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def stop(self) -> None:
+        """End the loop."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def interrupt(self, request: Request) -> None:
+        """Cancel the call for a request. Called in the I/O thread."""
+        self.loop.call_soon_threadsafe(self._cancel, request)
+
+    def replace_overdue(self, now: float) -> int:
+        """Nothing hangs here for good: a cancelled call ends at its next `await`."""
+        return 0
+
+    def _cancel(self, request: Request) -> None:
+        task = self._tasks.get(request)
+        if task is not None:
+            task.cancel()
+
+    def _start(self) -> None:
+        while self._free and self._waiting:
+            request = self._waiting.popleft()
+            if request.answered:
+                continue
+            self._free -= 1
+            request.running = True
+            self._tasks[request] = self.loop.create_task(self._call(request))
+
+    async def _call(self, request: Request) -> None:
+        try:
+            payload = await self._work(request)
+            self.done.append((request, payload))
+            self._wake()
+        finally:
+            self._free += 1
+            del self._tasks[request]
+            self._start()

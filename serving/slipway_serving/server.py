@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import inspect
 import os
 import signal
 import socket
@@ -21,7 +22,6 @@ from time import perf_counter
 from typing import Any
 
 from slipway_serving import compat, entry_script, logs
-from slipway_serving.binding import bind
 from slipway_serving.control import Control
 from slipway_serving.failures import StartError
 from slipway_serving.http1 import Connection, write_response
@@ -98,10 +98,12 @@ class Server:
         assert settings.entry_script is not None  # noqa: S101
         path = entry_script.find(settings.entry_script, settings.source_directory, settings.app_root)
         module = entry_script.load(path, settings.source_directory, settings.app_root)
-        run: Any = module.run
-        service.arguments = bind(run)
-        service.run = run
-        entry_script.initialise(module)
+        run = entry_script.run_of(module)
+        service.scoring.use(run)
+        if inspect.iscoroutinefunction(inspect.unwrap(run)):
+            entry_script.initialise(module, service.use_async().loop.run_until_complete)
+        else:
+            entry_script.initialise(module, asyncio.run)
 
     def _failed(self, failure: StartError) -> int:
         """Report why the service cannot start, to people and to the supervisor."""

@@ -1,7 +1,7 @@
 """The routes of a web service, and the rules that hold for all of them: identifiers, limits, errors.
 
 The first half of a request (routing, checks) and its answer happen in the I/O thread; what calls the entry script is
-`Scoring.work`, in a worker. Routes keep Azure's paths, status codes, headers and error bodies.
+`scoring`'s, in a worker. Routes keep Azure's paths, status codes, headers and error bodies.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from time import perf_counter
 from urllib.parse import unquote_to_bytes
 
 from slipway_serving import __version__, logs
-from slipway_serving.binding import Arguments, BadInputError, Run, encode
-from slipway_serving.failures import describe, user_traceback
 from slipway_serving.http1 import Front, Limits, write_response
-from slipway_serving.messages import TEXT, Request, Response, error_response, json_response, serialise
-from slipway_serving.scheduler import Scheduler
+from slipway_serving.messages import TEXT, Request, Response, error_response, identifiers, json_response
+from slipway_serving.scheduler import AsyncScheduler, Scheduler
+from slipway_serving.scoring import Scoring
 from slipway_serving.settings import Settings
 
 STARTING, READY, DRAINING = "starting", "ready", "draining"
 ID_LIMIT = 100
 """Longest request identifier that a client may choose, as in Azure's server."""
+ASYNC_CONCURRENCY = 64
+"""Calls at a time of a `run` that is a coroutine function, unless the setting says otherwise."""
 RETRY = (("retry-after", "1"),)
 Handler = Callable[[Request], None]
 
 
 class Service:
-    """One service in one process. Everything but `work` belongs to the I/O thread."""
+    """One service in one process. All of it runs in the I/O thread."""
 
     def __init__(self, settings: Settings, wake: Callable[[], None]) -> None:
         self.settings = settings
         self.state = STARTING
         self.starting_since = perf_counter()
-        self.run: Run | None = None
-        self.arguments: Arguments | None = None
         common = f"x-ms-server-version: slipway-serving/{__version__}\r\n"
         if settings.revision:
             common += f"slipway-revision: {settings.revision}\r\n"
         self.front = Front(self.handle, Limits(body=settings.max_body), common, self.refused)
-        self.scheduler = Scheduler(self.work, wake, settings.threads)
+        self.scoring = Scoring(self.front, settings.access_log)
+        self.scheduler: Scheduler | AsyncScheduler = Scheduler(self.scoring.work, wake, settings.threads or 1)
         self.timeout = settings.scoring_timeout_ms / 1000
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
+        self._wake = wake
         self._id_prefix = str(uuid.uuid4())[:24]
         self._ids = count(int.from_bytes(uuid.uuid4().bytes[:5], "big"))
         self.routes: dict[bytes, dict[bytes, Handler]] = {
@@ -51,7 +52,11 @@ class Service:
             b"/score": {b"POST": self.score, b"GET": self.score, b"OPTIONS": self.options},
         }
 
-    # -- in the I/O thread
+    def use_async(self) -> AsyncScheduler:
+        """Prepare for a `run` that is a coroutine function; called in the main thread, before the service is ready."""
+        scheduler = AsyncScheduler(self.scoring.work_async, self._wake, self.settings.threads or ASYNC_CONCURRENCY)
+        self.scheduler = scheduler
+        return scheduler
 
     def handle(self, request: Request) -> None:
         """Route a request. Answers it, or queues it for a worker."""
@@ -64,6 +69,12 @@ class Service:
         else:
             request.request_id = f"{self._id_prefix}{next(self._ids):012x}"[:36]
             return self.reply(request, error_response(431, f"x-request-id must not exceed {ID_LIMIT} characters"))
+        if b"x-ms-client-request-id" in headers or b"x-ms-request-id" in headers:
+            longest = max(len(headers.get(name, b"")) for name in (b"x-ms-client-request-id", b"x-ms-request-id"))
+            if longest > ID_LIMIT:
+                request.headers = {b"host": b""}
+                message = f"x-ms-request-id and x-ms-client-request-id must not exceed {ID_LIMIT} characters"
+                return self.reply(request, error_response(431, message))
         methods = self.routes.get(request.path)
         if methods is None:
             request.path = plain_path(request.path)
@@ -112,7 +123,7 @@ class Service:
 
     def reply(self, request: Request, response: Response) -> None:
         """Answer from the I/O thread."""
-        write_response(self.front, request, response, self.identifiers(request))
+        write_response(self.front, request, response, identifiers(request))
         if response.status >= 400:
             logs.request_failed(request, response.status, response.body)
         elif self.settings.access_log:
@@ -158,65 +169,6 @@ class Service:
         if request.running:
             self.scheduler.interrupt(request)
 
-    # -- in a worker
-
-    def work(self, request: Request) -> bytes:
-        """Call `run` for a request; the finished response."""
-        response = self.call(request)
-        if response.status >= 400:
-            logs.request_failed(request, response.status, response.body)
-        elif self.settings.access_log:
-            logs.request_done(request, response.status)
-        front = self.front
-        extra = front.date + front.common + self.identifiers(request)
-        if not response.headers:
-            extra += "x-ms-run-function-failed: False\r\n"
-        try:
-            return serialise(response, extra, close=not request.keep_alive)
-        except ValueError as error:
-            logs.error(f"run() returned a response that cannot be sent: {error}", request_id=request.request_id)
-            return serialise(_script_failed(), extra, close=not request.keep_alive)
-
-    def call(self, request: Request) -> Response:
-        """Arguments in, `run`, result out. Errors become Azure's responses; none ends the process."""
-        run, arguments = self.run, self.arguments
-        assert run is not None  # noqa: S101 - scoring starts after init()
-        assert arguments is not None  # noqa: S101
-        try:
-            values = arguments(request)
-        except BadInputError as error:
-            return error_response(error.status, error.message)
-        started = perf_counter()
-        try:
-            result = run(**values)
-        except Exception as error:
-            logs.script_error(request, error, user_traceback(error))
-            return _script_failed()
-        except (SystemExit, KeyboardInterrupt) as error:
-            logs.script_error(request, error, (f"run() tried to end the process: {describe(error)}",))
-            return _script_failed()
-        request.executed_ms = (perf_counter() - started) * 1000
-        try:
-            return encode(result)
-        except Exception as error:
-            logs.script_error(request, error, (f"run() returned what cannot be sent: {describe(error)}",))
-            return _script_failed()
-
-    def identifiers(self, request: Request) -> str:
-        """The header lines that name a request, by Azure's rules for the old and the new name of the client's own."""
-        headers = request.headers
-        number = request.request_id
-        lines = f"x-request-id: {number}\r\n"
-        if b"x-ms-client-request-id" in headers or b"x-ms-request-id" in headers:
-            legacy = headers.get(b"x-ms-request-id", b"")[:ID_LIMIT].decode("latin-1")
-            client = headers.get(b"x-ms-client-request-id", b"")[:ID_LIMIT].decode("latin-1") or legacy
-            lines += f"x-ms-request-id: {legacy or client}\r\nx-ms-client-request-id: {client}\r\n"
-        else:
-            lines += f"x-ms-request-id: {number}\r\n"
-        if request.executed_ms is not None:
-            lines += f"x-ms-run-fn-exec-ms: {request.executed_ms:.3f}\r\n"
-        return lines
-
 
 def plain_path(path: bytes) -> bytes:
     """A path without the scheme and host of an absolute request target, and without percent signs."""
@@ -224,8 +176,3 @@ def plain_path(path: bytes) -> bytes:
         _, _, rest = path.partition(b"://")
         path = b"/" + rest.partition(b"/")[2]
     return unquote_to_bytes(path)
-
-
-def _script_failed() -> Response:
-    message = "An unexpected error occurred in scoring script. Check the logs for more info."
-    return error_response(500, message, (("x-ms-run-function-failed", "True"),))

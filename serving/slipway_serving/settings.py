@@ -30,8 +30,9 @@ class Settings:
     revision: str
     service_name: str
     control_fd: int | None
-    threads: int
-    """Calls of `run` at the same time in one process (Azure: maxConcurrentRequestsPerContainer)."""
+    threads: int | None
+    """Calls of `run` at the same time in one process (Azure: maxConcurrentRequestsPerContainer); None: 1, or 64 where
+    `run` is a coroutine function."""
     scoring_timeout_ms: int
     max_queue_wait_ms: int | None
     max_queue: int

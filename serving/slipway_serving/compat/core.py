@@ -58,6 +58,7 @@ def _models(root: Path) -> dict[str, dict[str, Path]]:
         for path in root.iterdir():
             versions = {p.name: p for p in path.iterdir() if p.name.isdigit()} if path.is_dir() else {}
             found[path.name] = versions or {"1": path}
-        # A directory named after its only model, as --model-dir may be
-        found.setdefault(root.name, {"1": root})
+        if root.name != "azureml-models":
+            # A directory named after its only model, as --model-dir may be
+            found.setdefault(root.name, {"1": root})
     return found

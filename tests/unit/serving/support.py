@@ -21,7 +21,7 @@ ECHO = "def init():\n    pass\n\ndef run(data):\n    return data\n"
 
 
 class Answer(NamedTuple):
-    """A response, read to its end. Header names are lower case."""
+    """A response, read to its end. Header names are lower case; a repeated header is joined with ", "."""
 
     status: int
     headers: dict[str, str]
@@ -186,7 +186,10 @@ def exchange(
     connection.request(method, path, body, headers or {})
     response = connection.getresponse()
     content = response.read()
-    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+    fields: dict[str, str] = {}
+    for name, value in response.getheaders():
+        fields[name.lower()] = f"{fields[name.lower()]}, {value}" if name.lower() in fields else value
+    return Answer(response.status, fields, content)
 
 
 def listening_socket() -> socket.socket:
