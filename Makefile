@@ -36,7 +36,7 @@ up: setup $(MODEL) ## deploy the stack, and show its services
 
 preview: setup $(MODEL) ## show what `make up` would change, and why
 	@$(SHELL_ENVIRONMENT) && $(SETUP).stack ready "$(STACK)" && \
-	pulumi preview --diff --refresh --stack "$(STACK)"
+	pulumi preview --diff --stack "$(STACK)"
 
 refresh: setup $(MODEL) ## compare the stack with what is really there, and take that over into its state
 	@$(SHELL_ENVIRONMENT) && $(SETUP).stack ready "$(STACK)" && \
@@ -73,10 +73,13 @@ LOCK = $(VENV)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 setup: .venv/.engine
 
-.venv/bin/python:
-	@python=$$(PYTHON='$(PYTHON)' infra/setup/find_python.sh) && "$$python" -m infra.setup.virtual_environment create .venv
+# Made again where it was cut short, and where its Python is gone (an upgrade of the system's).
+PYTHON_GONE := $(shell [ -x .venv/bin/python ] || echo FORCE)
+.venv/.created: $(PYTHON_GONE)
+	@python=$$(PYTHON='$(PYTHON)' infra/setup/find_python.sh) && \
+	"$$python" -m infra.setup.virtual_environment create .venv && touch $@
 
-.venv/.installed: requirements.lock infra/setup/virtual_environment.py .venv/bin/python
+.venv/.installed: requirements.lock infra/setup/virtual_environment.py .venv/.created
 	@$(SETUP).virtual_environment install .venv requirements.lock && touch $@
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
