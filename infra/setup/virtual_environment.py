@@ -39,31 +39,54 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def create(directory: Path) -> None:
-    """Make an empty virtual environment, in place of one whose Python is gone. Raises SetupError."""
+    """Make an empty virtual environment, in place of one that was cut short or whose Python is gone.
+
+    One that works already, made by hand or by another tool, is kept. Raises SetupError.
+    """
+    if usable(directory):
+        return
     say(f"making a virtual environment in {directory} with Python {sys.version.split()[0]}")
     with explained(directory, needed=SPACE, move=MOVE):
-        if directory.is_symlink() or directory.is_dir():
-            # Reached only where its bin/python is missing or dangling: nothing in there can run.
+        if directory.is_dir():
             shutil.rmtree(directory.resolve())
         directory.parent.mkdir(parents=True, exist_ok=True)
     run([sys.executable, "-m", "venv", str(directory)], directory)
+
+
+def usable(directory: Path) -> bool:
+    """Whether `directory` is an environment of a Python that is new enough, and something in it can install."""
+    python = directory / "bin" / "python"
+    return works([str(python), "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]) and (
+        works([str(python), "-m", "pip", "--version"]) or works([str(directory / "bin" / "uv"), "--version"])
+    )
 
 
 def install(directory: Path, lock: Path) -> None:
     """Install what `lock` pins; packages beyond it stay. Raises SetupError."""
     python = str(directory / "bin" / "python")
     uv = directory / "bin" / "uv"
+    # There while an installation runs. One that was killed leaves packages that are recorded but not whole.
+    unfinished = directory / ".installing"
+    say(f"installing the packages of {lock}")
     with explained(directory, needed=SPACE, move=MOVE):
-        if not has_module(python, "pip"):
+        again = ["--reinstall"] if unfinished.exists() else []
+        unfinished.touch()
+        if not works([python, "-m", "pip", "--version"]):
             run([python, "-m", "ensurepip"], directory)
         pinned = requirement(lock.read_text(), "uv")
         if uv_version(uv) != pinned.split()[0].removeprefix("uv=="):
-            with tempfile.NamedTemporaryFile("w", suffix=".txt", dir=directory) as only_uv:
-                only_uv.write(pinned)
-                only_uv.flush()
-                run([python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", only_uv.name], directory)
-    say(f"installing the packages of {lock}")
-    run([str(uv), "pip", "install", "--python", python, "--require-hashes", "-r", str(lock)], directory)
+            install_uv(python, pinned, directory)
+        run([str(uv), "pip", "install", *again, "--python", python, "--require-hashes", "-r", str(lock)], directory)
+        unfinished.unlink()
+
+
+def install_uv(python: str, pinned: str, directory: Path) -> None:
+    """Install uv with pip, over whatever is left of another one. Raises SetupError."""
+    options = ["--quiet", "--ignore-installed", "--no-deps", "--require-hashes"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", dir=directory) as requirements:
+        requirements.write(pinned)
+        requirements.flush()
+        run([python, "-m", "pip", "install", *options, "-r", requirements.name], directory)
 
 
 def requirement(lock: str, name: str) -> str:
@@ -79,12 +102,12 @@ def requirement(lock: str, name: str) -> str:
     )
 
 
-def has_module(python: str, module: str) -> bool:
-    """Whether `python` finds `module`."""
-    found = subprocess.run(
-        [python, "-c", f"import {module}"], capture_output=True, stdin=subprocess.DEVNULL, check=False
-    )
-    return found.returncode == 0
+def works(command: list[str]) -> bool:
+    """Whether `command` runs and ends with exit code 0."""
+    try:
+        return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def uv_version(uv: Path) -> str | None:
@@ -102,6 +125,8 @@ def run(command: list[str], directory: Path) -> None:
     """Run a step; what it says is shown only where it fails. Raises SetupError."""
     # Another environment that is active in the caller's shell must not be the one that is changed.
     environment = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONHOME", "PYTHONPATH"}}
+    if shutil.which(command[0]) is None:
+        raise SetupError("A program of the set-up cannot be run.", command[0], f"remove {directory}, and run it again.")
     done = subprocess.run(
         command,
         env=environment,

@@ -76,14 +76,27 @@ def test_uv_of_another_version_is_replaced_first(environment: Environment) -> No
     environment.program("uv", 'if [ "$1" = --version ]; then echo "uv 0.12.0"; fi')
 
     assert environment.install() == 0
-    assert any(call.startswith("python -m pip install --quiet --require-hashes -r ") for call in environment.calls)
+    assert any(call.startswith("python -m pip install --quiet --ignore-installed ") for call in environment.calls)
 
 
 def test_pip_is_put_in_where_it_is_missing(environment: Environment) -> None:
-    environment.program("python", '[ "$2" != "import pip" ]')
+    environment.program("python", '[ "$*" != "-m pip --version" ]')
 
     assert environment.install() == 0
     assert "python -m ensurepip" in environment.calls
+
+
+def test_packages_of_an_installation_that_was_cut_short_are_installed_again(environment: Environment) -> None:
+    works = (environment.directory / "bin" / "uv").read_text()
+    environment.program("uv", '[ "$1" != --version ] || { echo uv 0.13.9; exit 0; }; exit 1')
+    assert environment.install() == 1
+    (environment.directory / "bin" / "uv").write_text(works)
+
+    assert environment.install() == 0
+    assert "uv pip install --reinstall" in environment.calls[-1]
+
+    assert environment.install() == 0
+    assert "--reinstall" not in environment.calls[-1]
 
 
 @pytest.mark.parametrize("words", ["error: No space left on device", "failed to write (os error 28)"])
@@ -134,6 +147,23 @@ def test_broken_environment_is_made_anew(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert not venv.exists()
     assert made == [[sys.executable, "-m", "venv", str(venv)]]
+
+
+def test_environment_that_was_cut_short_is_made_anew(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment.program("python", '[ "$*" != "-m pip --version" ]')
+    (environment.directory / "bin" / "uv").unlink()
+    made: list[list[str]] = []
+    monkeypatch.setattr(virtual_environment, "run", lambda command, directory: made.append(command))
+
+    virtual_environment.create(environment.directory)
+
+    assert not environment.directory.exists()
+    assert len(made) == 1
+
+
+def test_environment_that_works_is_kept(environment: Environment) -> None:
+    assert virtual_environment.main(["create", str(environment.directory)]) == 0
+    assert (environment.directory / "bin" / "uv").exists()
 
 
 def test_other_environment_that_is_active_stays_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
