@@ -142,6 +142,10 @@ class Project:
             text=True,
         )
 
+    def files(self) -> list[Path]:
+        """Everything in the folder that workspaces are in."""
+        return sorted(self.home.rglob("*")) if self.home.exists() else []
+
     def clear(self) -> None:
         """Takes everything down, whatever a test left."""
         self.stack.cancel()

@@ -1,0 +1,157 @@
+"""What a killed process, a restarted machine or a killed `up` leaves, and how the next `up` mends it."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Waits until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.01)
+
+
+def workspace(project: Project) -> Path:
+    return project.home / "test" / "demo"
+
+
+def processes(project: Project, module: str) -> list[int]:
+    """The processes of the project's workspace that run `module`."""
+    return [
+        pid
+        for pid in descendants_of_supervisors(project.home)
+        if module in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    ]
+
+
+def kill(pids: list[int]) -> None:
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_killed_server_is_started_again(deployed: Project) -> None:
+    before = processes(deployed, "slipway_serving")
+    kill(before)
+
+    eventually(lambda: answers(f"{deployed.url}/"), "the service answers")
+    assert set(processes(deployed, "slipway_serving")).isdisjoint(before)
+    assert deployed.up(refresh=True) == {}
+
+
+def test_a_killed_supervisor_is_found_and_the_service_deployed_again(deployed: Project) -> None:
+    supervisors = processes(deployed, "provider.local")
+    kill(supervisors)
+    eventually(lambda: not descendants_of_supervisors(deployed.home), "its server ended with it")
+
+    result = deployed.stack.up(refresh=True)
+
+    assert "the supervisor of echo is not running: it will be started again" in result.stdout
+    assert deployed.score() is not None
+    assert deployed.up(refresh=True) == {}
+
+
+def test_a_machine_that_was_restarted(deployed: Project) -> None:
+    kill(processes(deployed, "provider.local"))
+    eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
+    for lost in (Path("/tmp"),):  # noqa: S108 - sockets do not survive a restart
+        for socket in lost.glob(f"slipway-{os.getuid()}/*"):
+            if str(workspace(deployed)) in socket.name:
+                socket.unlink()
+
+    deployed.up(refresh=True)
+
+    assert deployed.outputs()["state"] == "Healthy"
+    assert deployed.score() is not None
+
+
+def test_a_port_that_answers_as_something_else_is_found(deployed: Project) -> None:
+    kill(processes(deployed, "provider.local"))
+    eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", deployed.port), http.server.SimpleHTTPRequestHandler
+    ) as intruder:
+        threading.Thread(target=intruder.serve_forever, daemon=True).start()
+        text = deployed.failing_up(refresh=True)
+        intruder.shutdown()
+
+    assert f"port {deployed.port}" in text
+    assert str(os.getpid()) in text
+    deployed.up(refresh=True)
+    assert deployed.score() is not None
+
+
+def any_of(pattern: str) -> Callable[[Project], bool]:
+    return lambda project: any(workspace(project).glob(pattern))
+
+
+MOMENTS: dict[str, Callable[[Project], bool]] = {
+    "the store is made": any_of("store/oci-layout"),
+    "the model is copied": any_of("store/blobs/sha256/*"),
+    "the environment is made": any_of("environments/*.partial-*"),
+    "the environment is there": any_of("environments/*/bin/python"),
+    "the supervisor starts": any_of("services/echo/*"),
+    "the revision is prepared": any_of("services/echo/revisions/*"),
+    "the server starts": lambda project: bool(processes(project, "slipway_serving")),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_up_that_was_killed_is_completed_by_the_next(project: Project, moment: str) -> None:
+    up = project.start_up()
+    eventually(lambda: MOMENTS[moment](project) or up.poll() is not None, moment)
+    up.kill()
+    up.communicate()
+
+    project.stack.cancel()
+    project.up(refresh=True)
+
+    assert project.score() is not None
+    assert project.up(refresh=True) == {}
+    project.stack.destroy()
+    assert project.files() == []
+    assert descendants_of_supervisors(project.home) == []
+
+
+@pytest.mark.parametrize("moment", ["the supervisor starts", "the server starts"])
+def test_an_up_that_was_killed_is_cleared_by_destroy(project: Project, moment: str) -> None:
+    up = project.start_up()
+    eventually(lambda: MOMENTS[moment](project) or up.poll() is not None, moment)
+    up.kill()
+    up.communicate()
+
+    project.stack.cancel()
+    project.stack.destroy(refresh=True)
+
+    assert not answers(project.url)
+    assert descendants_of_supervisors(project.home) == []
+
+
+def test_an_update_that_was_killed_is_completed_by_the_next(project: Project) -> None:
+    project.up()
+    before = project.outputs()["revision"]
+    project.script.write_text(ECHO.replace("VERSION = 1", "VERSION = 2"))
+    up = project.start_up()
+    revisions = workspace(project) / "services" / "echo" / "revisions"
+    eventually(lambda: len(list(revisions.iterdir())) > 1 or up.poll() is not None, "the new revision is prepared")
+    up.kill()
+    up.communicate()
+
+    project.stack.cancel()
+    project.up(refresh=True)
+
+    assert project.score()["version"] == 2
+    assert project.outputs()["revision"] != before
+    assert project.up(refresh=True) == {}
