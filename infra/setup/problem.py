@@ -6,7 +6,6 @@ step can meet (no permission, no space).
 
 import errno
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +40,8 @@ def report(problem: SetupError) -> int:
 def free_space(path: Path) -> str:
     """The free space of the file system that holds `path`, or will hold it, as `12.3 GiB free`."""
     there = next(p for p in (path, *path.parents) if p.is_dir())
-    return f"{shutil.disk_usage(there).free / 2**30:.1f} GiB free"
+    left = os.statvfs(there)
+    return f"{left.f_bavail * left.f_frsize / 2**30:.1f} GiB free"
 
 
 def no_space(path: Path, needed: str) -> SetupError:
@@ -67,7 +67,6 @@ def explained(path: Path, *, needed: str, move: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # shutil.Error and the like carry no errno; they pass.
         where = Path(error.filename) if isinstance(error.filename, str) else path
         if error.errno in NO_SPACE:
             raise no_space(path, needed) from error

@@ -7,7 +7,6 @@ that is generated once. A backend that the caller names gets no generated passph
 
 import argparse
 import os
-import secrets
 import shlex
 import sys
 from collections.abc import Mapping
@@ -103,7 +102,7 @@ def passphrase_file(home: Path, state: Path) -> Path:
     # Written in whole under another name first: a set-up that is killed here leaves no empty passphrase.
     fresh = path.with_name(f"passphrase.{os.getpid()}")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(32))
+        file.write(os.urandom(32).hex())
     # A link, not a rename: of two set-ups at once, both keep the first one's passphrase.
     with suppress(FileExistsError):
         path.hardlink_to(fresh)

@@ -8,12 +8,11 @@ import argparse
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from infra.setup.problem import SetupError, report, say
@@ -21,8 +20,7 @@ from infra.setup.problem import SetupError, report, say
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(NamedTuple):
     """A lock of Pulumi's file backend: which process holds the stack, since when (UTC)."""
 
     pid: int
@@ -138,7 +136,7 @@ def free(stack: str) -> None:
     directory = backend / "locks" / "organization" / project() / short(stack)
     locks = [lock for path in sorted(directory.glob("*.json")) if (lock := read_lock(path)) is not None]
     for lock in locks:
-        if lock.host != socket.gethostname():
+        if lock.host != os.uname().nodename:
             raise SetupError(
                 f"Stack {stack} is locked from another machine, by {lock.user}@{lock.host} (pid {lock.pid}).",
                 str(directory),
@@ -187,7 +185,7 @@ def read_lock(path: Path) -> Lock | None:
         return None
     except (ValueError, KeyError, TypeError):
         # Pulumi was killed while it wrote the file.
-        return Lock(0, socket.gethostname(), "unknown", None)
+        return Lock(0, os.uname().nodename, "unknown", None)
 
 
 def when(content: dict[str, object]) -> datetime | None:
