@@ -32,7 +32,7 @@ def server_requirements() -> list[str]:
 class EnvironmentArgs(TypedDict):
     """Arguments of `Environment`."""
 
-    home: str
+    home: pulumi.Input[str]
     """Folder of the workspace on this machine."""
     pip: Sequence[str]
     """Packages, as pip names them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypedDict
 
 import pulumi
@@ -34,7 +33,7 @@ class RegistryArgs(TypedDict):
 
     tier: Tier
     """Basic, Standard or Premium. It changes in place, with nothing lost."""
-    home: str
+    home: pulumi.Input[str]
     """Folder of the workspace on this machine."""
 
 
@@ -54,7 +53,7 @@ class Registry(pulumi.ComponentResource):
         self.quota_bytes = TIERS[self.tier].quota_bytes
         self.layout = sdk.ImageLayout(
             f"{name}-store",
-            {"path": str(Path(args["home"], "store")), "tier": self.tier, "quota_bytes": self.quota_bytes},
+            {"path": pulumi.Output.concat(args["home"], "/store"), "tier": self.tier, "quota_bytes": self.quota_bytes},
             pulumi.ResourceOptions(parent=self),
         )
         self.location = self.layout.path

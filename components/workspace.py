@@ -7,6 +7,8 @@ from typing import NotRequired, TypedDict
 
 import pulumi
 
+from provider import sdk
+
 
 class WorkspaceArgs(TypedDict):
     """Arguments of `Workspace`."""
@@ -14,7 +16,7 @@ class WorkspaceArgs(TypedDict):
     name: pulumi.Input[str]
     """Name, a DNS label."""
     home: str
-    """Folder of the workspace on this machine. Nobody else's files may be in it."""
+    """Folder of the workspace on this machine. What is in it goes with the workspace."""
     description: NotRequired[pulumi.Input[str]]
     """What the workspace is for."""
     tags: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]]]
@@ -22,15 +24,16 @@ class WorkspaceArgs(TypedDict):
 
 
 class Workspace(pulumi.ComponentResource):
-    """A workspace. It holds nothing by itself; give it as the parent of what belongs to it."""
+    """A workspace: the parent of what belongs to it, and its folder on this machine."""
 
     name: pulumi.Output[str]
     """Its name."""
-    home: str
-    """Its folder on this machine."""
+    home: pulumi.Output[str]
+    """Its folder on this machine. What is made from it is made after the folder, and removed before it."""
 
     def __init__(self, name: str, args: WorkspaceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:components:Workspace", name, {}, opts)
         self.name = pulumi.Output.from_input(args["name"])
-        self.home = args["home"]
+        folder = sdk.WorkspaceFolder(f"{name}-folder", {"path": args["home"]}, pulumi.ResourceOptions(parent=self))
+        self.home = folder.path
         self.register_outputs({"name": self.name, "description": args.get("description"), "tags": args.get("tags", {})})

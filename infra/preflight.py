@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from provider.entry_script import inspect_entry_script
-
 from infra.config import Model
 from infra.plan import ServicePlan
 from infra.problems import Problem
 from provider.content.errors import ContentError
 from provider.content.tree import walk
+from provider.entry_script import inspect_entry_script
 
 
 def check_models(models: Mapping[str, Model], root: Path, file: str) -> Iterator[Problem]:

@@ -14,20 +14,26 @@ from infra.plan import EnvironmentPlan, ServicePlan, StackPlan
 
 def deploy(plan: StackPlan, root: Path, home: Path, stack: str) -> dict[str, Any]:
     """Declares everything in `plan`. `root` is the project's folder, `home` the workspace's. Returns the outputs."""
-    return _Stack(plan, root, str(home), stack).outputs()
+    return _Stack(plan, root, home, stack).outputs()
 
 
 class _Stack:
-    def __init__(self, plan: StackPlan, root: Path, home: str, stack: str) -> None:
-        self.plan, self.root, self.home, self.stack = plan, root, home, stack
+    def __init__(self, plan: StackPlan, root: Path, home: Path, stack: str) -> None:
+        self.plan, self.root, self.stack = plan, root, stack
         workspace = plan.workspace
         self.workspace = Workspace(
             workspace.name,
-            {"name": workspace.name, "home": home, "description": workspace.description or "", "tags": workspace.tags},
+            {
+                "name": workspace.name,
+                "home": str(home),
+                "description": workspace.description or "",
+                "tags": workspace.tags,
+            },
         )
+        self.home = self.workspace.home
         self.below = pulumi.ResourceOptions(parent=self.workspace)
-        self.registry = Registry("registry", {"tier": plan.registry.tier, "home": home}, self.below)
-        self.targets: dict[str, ComputeTarget] = {name: LocalTarget(home) for name in plan.compute_targets}
+        self.registry = Registry("registry", {"tier": plan.registry.tier, "home": self.home}, self.below)
+        self.targets: dict[str, ComputeTarget] = {name: LocalTarget(self.home) for name in plan.compute_targets}
         self.models = {name: self._model(name) for name in plan.models}
         used = {service.environment for service in plan.services.values()}
         self.environments = {

@@ -10,8 +10,19 @@ from provider.image_layout import ImageLayout
 from provider.local_service import LocalService
 from provider.model_version import ModelVersion
 from provider.python_environment import PythonEnvironment
+from provider.resource import Resource
+from provider.workspace_folder import WorkspaceFolder
+
+RESOURCES: Sequence[Resource] = (
+    WorkspaceFolder(),
+    ImageLayout(),
+    ModelVersion(),
+    PythonEnvironment(),
+    LocalService(),
+    Endpoint(),
+)
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the provider's process until its engine is gone."""
-    plugin.main([ImageLayout(), ModelVersion(), PythonEnvironment(), LocalService(), Endpoint()], argv)
+    plugin.main(RESOURCES, argv)

@@ -33,6 +33,23 @@ class _SlipwayResource(pulumi.CustomResource):
         return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), prop)
 
 
+class WorkspaceFolderArgs(TypedDict):
+    """Arguments of `WorkspaceFolder`."""
+
+    path: pulumi.Input[str]
+    """The folder. What is in it belongs to the workspace and goes with it."""
+
+
+class WorkspaceFolder(_SlipwayResource):
+    """The folder of a workspace on this machine."""
+
+    path: pulumi.Output[str]
+    """The folder."""
+
+    def __init__(self, name: str, args: WorkspaceFolderArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:WorkspaceFolder", name, args, ["path"], opts)
+
+
 class ImageLayoutArgs(TypedDict):
     """Arguments of `ImageLayout`."""
 

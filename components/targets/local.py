@@ -12,7 +12,7 @@ from provider import sdk
 class LocalTarget:
     """Services run as processes of the user who runs `pulumi up`, and listen on 127.0.0.1."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: pulumi.Input[str]) -> None:
         """`home` is the folder of the workspace on this machine."""
         self._home = home
 

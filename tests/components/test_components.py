@@ -113,6 +113,7 @@ def test_the_resources_of_a_stack(recorder: Recorder) -> None:
         "slipway:index:LocalService::mnist-service",
         "slipway:index:ModelVersion::digits-version",
         "slipway:index:PythonEnvironment::sklearn-packages",
+        "slipway:index:WorkspaceFolder::demo-folder",
     ], "an environment that no service uses is not made"
 
 

@@ -32,7 +32,7 @@ def processes(project: Project, module: str) -> list[int]:
     return [
         pid
         for pid in descendants_of_supervisors(project.home)
-        if module in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        if any(word.endswith(module) for word in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"))
     ]
 
 
@@ -52,7 +52,7 @@ def test_a_killed_server_is_started_again(deployed: Project) -> None:
 
 
 def test_a_killed_supervisor_is_found_and_the_service_deployed_again(deployed: Project) -> None:
-    supervisors = processes(deployed, "provider.local")
+    supervisors = processes(deployed, "provider/local")
     kill(supervisors)
     eventually(lambda: not descendants_of_supervisors(deployed.home), "its server ended with it")
 
@@ -64,7 +64,7 @@ def test_a_killed_supervisor_is_found_and_the_service_deployed_again(deployed: P
 
 
 def test_a_machine_that_was_restarted(deployed: Project) -> None:
-    kill(processes(deployed, "provider.local"))
+    kill(processes(deployed, "provider/local"))
     eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
     for lost in (Path("/tmp"),):  # noqa: S108 - sockets do not survive a restart
         for socket in lost.glob(f"slipway-{os.getuid()}/*"):
@@ -78,7 +78,7 @@ def test_a_machine_that_was_restarted(deployed: Project) -> None:
 
 
 def test_a_port_that_answers_as_something_else_is_found(deployed: Project) -> None:
-    kill(processes(deployed, "provider.local"))
+    kill(processes(deployed, "provider/local"))
     eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", deployed.port), http.server.SimpleHTTPRequestHandler
