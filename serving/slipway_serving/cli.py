@@ -42,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     where = parser.add_argument_group("where to listen")
     where.add_argument("--host", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1) [SLIPWAY_HOST]")
     where.add_argument("--port", metavar="N", help=f"the port (default: {DEFAULT_PORT}) [SERVER_PORT]")
+    where.add_argument(
+        "--cors-origins", metavar="LIST", help="origins whose pages may call it, or * [AML_CORS_ORIGINS]"
+    )
     load = parser.add_argument_group("load and limits")
     load.add_argument(
         "--max-concurrent-requests",
@@ -88,6 +91,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         ("SLIPWAY_REVISION", options.revision),
         ("SLIPWAY_HOST", options.host),
         ("SERVER_PORT", options.port),
+        ("AML_CORS_ORIGINS", options.cors_origins),
         ("SLIPWAY_MAX_CONCURRENT_REQUESTS", options.max_concurrent_requests),
         ("SLIPWAY_MAX_QUEUE_WAIT_MS", options.max_queue_wait_ms),
         ("SLIPWAY_MAX_QUEUE", options.max_queue),
@@ -126,6 +130,9 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         host=environ.get("SLIPWAY_HOST") or "127.0.0.1",
         port=number(environ, "SERVER_PORT", DEFAULT_PORT, most=65535),
         revision=revision,
+        service_version=environ.get("SERVICE_VERSION") or "1.0",
+        path_prefix=f"/{prefix}" if (prefix := environ.get("SERVICE_PATH_PREFIX", "").strip("/")) else "",
+        cors_origins=environ.get("AML_CORS_ORIGINS", ""),
         service_name=environ.get("SERVICE_NAME") or "service",
         control_fd=control_fd,
         threads=number(environ, "SLIPWAY_MAX_CONCURRENT_REQUESTS", 0, most=1024) or None,
@@ -133,6 +140,8 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         max_queue_wait_ms=None if wait < 0 else wait,
         max_queue=number(environ, "SLIPWAY_MAX_QUEUE", 1000),
         max_body=number(environ, "SLIPWAY_MAX_BODY_BYTES", 100 * 1024 * 1024, least=1),
+        client_timeout=float(number(environ, "SLIPWAY_CLIENT_TIMEOUT_S", 20, least=1, most=86400)),
+        keep_alive=float(number(environ, "SLIPWAY_KEEP_ALIVE_S", 75, least=1, most=86400)),
         grace=float(number(environ, "SLIPWAY_GRACE_SECONDS", int(DEFAULT_GRACE), most=86400)),
         access_log=access_log,
     )

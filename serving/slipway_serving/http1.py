@@ -18,7 +18,7 @@ from typing import cast
 
 import httptools
 
-from slipway_serving.messages import Request, Response, error_response, serialise
+from slipway_serving.messages import Request, Response, error_response, identifiers, serialise
 
 IDLE, HEAD, BODY = range(3)
 MAX_HEADERS = 100
@@ -35,16 +35,16 @@ MIN_RATE = 1024.0
 class Limits:
     """What one connection may cost. Times in seconds, sizes in bytes."""
 
-    body: int = 100 * 1024 * 1024
+    body: int
     """Largest request body, also after decompression."""
+    head_time: float
+    """From the first byte of a request to the end of its headers."""
+    stall_time: float
+    """What a body may take to arrive, or a response to leave, on top of the time its size needs at `MIN_RATE`."""
+    idle_time: float
+    """Between requests on a kept connection."""
     head: int = 64 * 1024
     """Largest request head."""
-    head_time: float = 20.0
-    """From the first byte of a request to the end of its headers."""
-    stall_time: float = 20.0
-    """What a body may take to arrive, or a response to leave, on top of the time its size needs at `MIN_RATE`."""
-    idle_time: float = 75.0
-    """Between requests on a kept connection."""
     pipelined: int = 16
     """Requests read ahead of the one in work."""
 
@@ -55,9 +55,11 @@ class Front:
 
     handle: Callable[[Request], None]
     """Takes a complete request; answers it at once or later through `Connection.answer`."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits
     common: str = ""
     """Header lines that every response carries."""
+    lines: Callable[[Request], str] = identifiers
+    """Header lines that depend on the request."""
     refused: Callable[[int, str], None] = lambda status, message: None
     """Told of every answer that this module gives by itself, for the log and the metrics."""
     connections: set[Connection] = field(default_factory=set)
@@ -354,10 +356,9 @@ class Connection(asyncio.Protocol):
         return self.active is None and not self.waiting and self.state == IDLE
 
 
-def write_response(front: Front, request: Request, response: Response, extra: str = "") -> None:
+def write_response(front: Front, request: Request, response: Response) -> None:
     """Serialise and send from the I/O thread."""
     close = not request.keep_alive or front.draining
-    payload = serialise(
-        response, front.date + front.common + extra, close=close, without_body=request.method == b"HEAD"
-    )
+    extra = front.date + front.common + front.lines(request)
+    payload = serialise(response, extra, close=close, without_body=request.method == b"HEAD")
     request.connection.answer(request, payload, close=close)

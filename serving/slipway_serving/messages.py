@@ -6,7 +6,7 @@ Nothing here knows of sockets, threads or routes: `http1` reads and writes, `ser
 from __future__ import annotations
 
 import http
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -30,6 +30,7 @@ class Request:
         "answered",
         "body",
         "connection",
+        "context",
         "executed_ms",
         "headers",
         "keep_alive",
@@ -66,6 +67,7 @@ class Request:
         self.request_id = ""
         self.route = "other"
         self.executed_ms: float | None = None
+        self.context: Any = None
 
 
 class Response:

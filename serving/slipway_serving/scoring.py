@@ -1,98 +1,105 @@
-"""One request through the entry script: arguments in, `run`, result out, in a worker.
+"""One request through the model: arguments in, `run`, result out, in a worker.
 
 Whatever the script does becomes a response: errors are Azure's, their details go to the log, none ends the process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-from slipway_serving import logs
-from slipway_serving.binding import Arguments, BadInputError, Run, bind, encode, refused_by_schema
+from slipway_serving import encoding, logs
+from slipway_serving.binding import Arguments, BadInputError, Run, refused_by_schema
 from slipway_serving.failures import describe, user_traceback
 from slipway_serving.http1 import Front
-from slipway_serving.messages import Request, Response, error_response, identifiers, serialise
+from slipway_serving.messages import Request, Response, serialise
 
 RUN_FAILED = (("x-ms-run-function-failed", "True"),)
 NOT_FAILED = "x-ms-run-function-failed: False\r\n"
+SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
+Fail = Callable[[int, str, "tuple[tuple[str, str], ...]"], Response]
 
 
-def script_failed() -> Response:
-    """What a client is told of an error in the script: that there was one, and where its details are."""
-    message = "An unexpected error occurred in scoring script. Check the logs for more info."
-    return error_response(500, message, RUN_FAILED)
+class Endpoint(NamedTuple):
+    """One way to reach the model: how a request becomes arguments, a result a response, and an error one too."""
+
+    arguments: Arguments
+    """Raises BadInputError."""
+    encode: Callable[[Request, Any], Response]
+    """Raises for a result that cannot be sent."""
+    fail: Fail
 
 
 class Scoring:
-    """Calls the script's `run` for a request and finishes the response."""
+    """Calls `run` for a request and finishes the response. `endpoints` are found by `Request.route`."""
 
     def __init__(self, front: Front, access_log: bool) -> None:
         self.front = front
         self.access_log = access_log
         self.run: Run = lambda **_: None
-        self.arguments: Arguments = lambda _: {}
-
-    def use(self, run: Run) -> None:
-        """Score with this function. Raises StartError where requests cannot be given to it."""
-        self.arguments = bind(run)
-        self.run = run
+        self.endpoints: dict[str, Endpoint] = {}
 
     def work(self, request: Request) -> bytes:
         """The finished response for a request; never raises."""
-        arguments = self._arguments(request)
-        if isinstance(arguments, Response):
-            return self._finish(request, arguments)
+        endpoint = self.endpoints[request.route]
+        try:
+            if b"content-encoding" in request.headers:
+                encoding.unpack(request, self.front.limits.body)
+            arguments = endpoint.arguments(request)
+        except BadInputError as error:
+            return self.finish(request, endpoint.fail(error.status, error.message, ()))
         started = perf_counter()
         try:
             result = self.run(**arguments)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            return self._finish(request, self._raised(request, error))
+            return self.finish(request, self._raised(endpoint, request, error))
         request.executed_ms = (perf_counter() - started) * 1000
-        return self._finish(request, self._encoded(request, result))
+        return self.finish(request, self._encoded(endpoint, request, result))
 
     async def work_async(self, request: Request) -> bytes:
         """The same for a `run` that is a coroutine function."""
-        arguments = self._arguments(request)
-        if isinstance(arguments, Response):
-            return self._finish(request, arguments)
+        endpoint = self.endpoints[request.route]
+        try:
+            if b"content-encoding" in request.headers:
+                encoding.unpack(request, self.front.limits.body)
+            arguments = endpoint.arguments(request)
+        except BadInputError as error:
+            return self.finish(request, endpoint.fail(error.status, error.message, ()))
         started = perf_counter()
         try:
             result = await self.run(**arguments)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
-            return self._finish(request, self._raised(request, error))
+            return self.finish(request, self._raised(endpoint, request, error))
         request.executed_ms = (perf_counter() - started) * 1000
-        return self._finish(request, self._encoded(request, result))
+        return self.finish(request, self._encoded(endpoint, request, result))
 
-    def _arguments(self, request: Request) -> dict[str, Any] | Response:
-        try:
-            return self.arguments(request)
-        except BadInputError as error:
-            return error_response(error.status, error.message)
-
-    def _raised(self, request: Request, error: BaseException) -> Response:
+    def _raised(self, endpoint: Endpoint, request: Request, error: BaseException) -> Response:
+        if isinstance(error, BadInputError):
+            return endpoint.fail(error.status, error.message, ())
         if isinstance(error, Exception) and refused_by_schema(self.run, error):
-            return error_response(400, f"The input does not fit the schema of run(): {describe(error)}")
+            return endpoint.fail(400, f"The input does not fit the schema of run(): {describe(error)}", ())
         if not isinstance(error, Exception):
             logs.script_error(request, (f"run() tried to end the process: {describe(error)}",))
         else:
             logs.script_error(request, user_traceback(error))
-        return script_failed()
+        return endpoint.fail(500, SCRIPT_FAILED, RUN_FAILED)
 
-    def _encoded(self, request: Request, result: Any) -> Response:
+    def _encoded(self, endpoint: Endpoint, request: Request, result: Any) -> Response:
         try:
-            return encode(result)
+            return endpoint.encode(request, result)
         except Exception as error:
             logs.script_error(request, (f"run() returned what cannot be sent: {describe(error)}",))
-            return script_failed()
+            return endpoint.fail(500, SCRIPT_FAILED, RUN_FAILED)
 
-    def _finish(self, request: Request, response: Response) -> bytes:
+    def finish(self, request: Request, response: Response) -> bytes:
+        """The bytes of a response, its headers complete."""
         if response.status >= 400:
             logs.request_failed(request, response.status, response.body)
         elif self.access_log:
             logs.request_done(request, response.status)
         front = self.front
-        extra = front.date + front.common + identifiers(request)
+        extra = front.date + front.common + front.lines(request)
         if not response.headers:
             extra += NOT_FAILED
         close = not request.keep_alive
@@ -100,4 +107,5 @@ class Scoring:
             return serialise(response, extra, close=close)
         except ValueError as error:
             logs.script_error(request, (f"run() returned a response that cannot be sent: {error}",))
-            return serialise(script_failed(), extra, close=close)
+            failed = self.endpoints[request.route].fail(500, SCRIPT_FAILED, RUN_FAILED)
+            return serialise(failed, extra, close=close)

@@ -99,7 +99,7 @@ class Server:
         path = entry_script.find(settings.entry_script, settings.source_directory, settings.app_root)
         module = entry_script.load(path, settings.source_directory, settings.app_root)
         run = entry_script.run_of(module)
-        service.scoring.use(run)
+        service.use_script(run)
         if inspect.iscoroutinefunction(inspect.unwrap(run)):
             entry_script.initialise(module, service.use_async().loop.run_until_complete)
         else:

@@ -10,16 +10,20 @@ import uuid
 from collections.abc import Callable
 from itertools import count
 from time import perf_counter
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
-from slipway_serving import __version__, logs
+from slipway_serving import __version__, logs, metrics, v2
+from slipway_serving.binding import Run, bind, encode
+from slipway_serving.cors import Cors
 from slipway_serving.http1 import Front, Limits, write_response
 from slipway_serving.messages import TEXT, Request, Response, error_response, identifiers, json_response
+from slipway_serving.model import ServedModel, of_script
 from slipway_serving.scheduler import AsyncScheduler, Scheduler
-from slipway_serving.scoring import Scoring
+from slipway_serving.scoring import Endpoint, Scoring
 from slipway_serving.settings import Settings
 
 STARTING, READY, DRAINING = "starting", "ready", "draining"
+NOT_READY = "The service is starting: init() has not returned."
 ID_LIMIT = 100
 """Longest request identifier that a client may choose, as in Azure's server."""
 ASYNC_CONCURRENCY = 64
@@ -38,7 +42,18 @@ class Service:
         common = f"x-ms-server-version: slipway-serving/{__version__}\r\n"
         if settings.revision:
             common += f"slipway-revision: {settings.revision}\r\n"
-        self.front = Front(self.handle, Limits(body=settings.max_body), common, self.refused)
+        self.cors = Cors(settings.cors_origins)
+        lines = self.lines if self.cors else identifiers
+        limits = Limits(
+            body=settings.max_body,
+            head_time=settings.client_timeout,
+            stall_time=settings.client_timeout,
+            idle_time=settings.keep_alive,
+        )
+        self.front = Front(self.handle, limits, common, lines, self.refused)
+        self.metrics = metrics.Metrics()
+        self.model: ServedModel | None = None
+        self.descriptions: dict[str, Response] = {}
         self.scoring = Scoring(self.front, settings.access_log)
         self.scheduler: Scheduler | AsyncScheduler = Scheduler(self.scoring.work, wake, settings.threads or 1)
         self.timeout = settings.scoring_timeout_ms / 1000
@@ -50,7 +65,25 @@ class Service:
             b"/": {b"GET": self.live, b"HEAD": self.live},
             b"/ready": {b"GET": self.ready, b"HEAD": self.ready},
             b"/score": {b"POST": self.score, b"GET": self.score, b"OPTIONS": self.options},
+            b"/swagger.json": {b"GET": self.swagger},
+            b"/metrics": {b"GET": self.show_metrics},
         }
+        self.names = {path: path.decode() for path in self.routes}
+
+    def use_script(self, run: Run) -> None:
+        """Serve this `run`. Raises StartError where requests cannot be given to it."""
+        arguments = bind(run)
+        self.model = of_script(run, self.settings.service_name, self.settings.model_dir)
+        inferring = v2.Inferring(self.model, v2.script_feed(run))
+        self.scoring.run = run
+        self.scoring.endpoints = {
+            "/score": Endpoint(arguments, lambda _, result: encode(result), error_response),
+            "/v2/infer": Endpoint(inferring.arguments, inferring.encode, v2.v2_error),
+        }
+
+    def lines(self, request: Request) -> str:
+        """The header lines of a response, with those for pages of other origins."""
+        return identifiers(request) + self.cors.lines(request)
 
     def use_async(self) -> AsyncScheduler:
         """Prepare for a `run` that is a coroutine function; called in the main thread, before the service is ready."""
@@ -80,12 +113,16 @@ class Service:
             request.path = plain_path(request.path)
             methods = self.routes.get(request.path)
         if methods is None:
+            if request.path == b"/v2" or request.path.startswith(b"/v2/"):
+                return self.v2(request)
             return self.reply(request, self.not_found(request))
         handler = methods.get(request.method)
         if handler is None:
+            if request.method == b"OPTIONS" and self.cors:
+                return self.options(request)
             allowed = ", ".join(method.decode() for method in methods)
             return self.reply(request, error_response(405, "Method not allowed", (("allow", allowed),)))
-        request.route = request.path.decode()
+        request.route = self.names[request.path]
         return handler(request)
 
     def not_found(self, request: Request) -> Response:
@@ -112,18 +149,124 @@ class Service:
         """OPTIONS /score, which Azure answers whether or not CORS is on."""
         return self.reply(request, Response(200, b'""'))
 
+    def swagger(self, request: Request) -> None:
+        """GET /swagger.json?version=2|3|3.1; made once for each version."""
+        if self.model is None:
+            return self.reply(request, error_response(503, NOT_READY, RETRY))
+        version = dict(parse_qsl(request.query.decode("latin-1"))).get("version", "2")
+        if version not in self.descriptions:
+            from slipway_serving import swagger
+
+            settings = self.settings
+            roots = [settings.source_directory, settings.app_root]
+            try:
+                described = swagger.describe(
+                    version,
+                    self.scoring.run,
+                    settings.service_name,
+                    settings.service_version,
+                    settings.path_prefix,
+                    roots,
+                )
+                response = json_response(200, described)
+            except swagger.SwaggerError as error:
+                return self.reply(request, error_response(404, str(error)))
+            self.descriptions[version] = response
+        return self.reply(request, self.descriptions[version])
+
+    def show_metrics(self, request: Request) -> None:
+        """GET /metrics, for Prometheus."""
+        body = metrics.render(self.snapshot(), self.labels())
+        return self.reply(request, Response(200, body, metrics.CONTENT_TYPE))
+
+    def snapshot(self) -> metrics.Snapshot:
+        """What this process has counted."""
+        in_flight = sum(1 for connection in self.front.connections if connection.active is not None) - 1
+        return self.metrics.snapshot(max(in_flight, 0), self.scheduler.queued)
+
+    def labels(self) -> dict[str, str]:
+        """The labels of every sample."""
+        model = self.model
+        labels = {"service": self.settings.service_name, "revision": self.settings.revision}
+        if model is not None:
+            labels |= {"model": model.name, "model_version": model.version}
+        return labels
+
+    def v2(self, request: Request) -> None:
+        """Everything below /v2: the Open Inference Protocol."""
+        found = v2.split_path(request.path)
+        method = request.method
+        request.route = "/v2"
+        if method == b"OPTIONS" and self.cors:
+            return self.options(request)
+        if found is None:
+            return self.reply(request, v2.v2_error(404, "there is no such path in the protocol"))
+        name, version, action = found
+        if name is not None:
+            return self.v2_model(request, name, version, action)
+        ready = self.state == READY and self.scheduler.healthy
+        routes = {
+            "": (b"GET", v2.server_metadata),
+            "health/live": (b"GET", lambda: json_response(200, {"live": True})),
+            "health/ready": (b"GET", lambda: json_response(200 if ready else 503, {"ready": ready})),
+            "repository/index": (
+                b"POST",
+                lambda: json_response(200, []) if self.model is None else v2.repository_index(self.model, ready),
+            ),
+        }
+        if action not in routes:
+            return self.reply(request, v2.v2_error(404, "there is no such path in the protocol"))
+        wanted, answer = routes[action]
+        if method != wanted:
+            return self.reply(request, v2.v2_error(405, "method not allowed", (("allow", wanted.decode()),)))
+        return self.reply(request, answer())
+
+    def v2_model(self, request: Request, name: str, version: str | None, action: str) -> None:
+        """The paths of one model."""
+        model = self.model
+        if model is None:
+            return self.reply(request, v2.v2_error(503, NOT_READY, RETRY))
+        if not model.answers_to(name, version):
+            asked = name[:200] if version is None else f"{name[:200]} version {version[:200]}"
+            message = f"there is no model {asked}; this service has {model.name} version {model.version}"
+            return self.reply(request, v2.v2_error(404, message))
+        wanted = {"": b"GET", "ready": b"GET", "infer": b"POST"}.get(action)
+        if wanted is None:
+            return self.reply(request, v2.v2_error(404, "there is no such path in the protocol"))
+        if request.method != wanted:
+            return self.reply(request, v2.v2_error(405, "method not allowed", (("allow", wanted.decode()),)))
+        if action == "infer":
+            request.route = "/v2/infer"
+            return self.enqueue(request)
+        if action == "ready":
+            ready = self.state == READY and self.scheduler.healthy
+            return self.reply(request, json_response(200 if ready else 503, {"name": model.name, "ready": ready}))
+        return self.reply(request, v2.model_metadata(model))
+
     def score(self, request: Request) -> None:
-        """Queue a request for the entry script."""
+        """POST and GET /score."""
+        return self.enqueue(request)
+
+    def enqueue(self, request: Request) -> None:
+        """Queue a request for the model, unless too many wait already."""
         if self.state == STARTING:
-            return self.reply(request, error_response(503, "The service is starting: init() has not returned.", RETRY))
+            return self.fail(request, 503, NOT_READY)
         scheduler = self.scheduler
         if scheduler.queued >= self.settings.max_queue:
-            return self.reply(request, error_response(429, f"{scheduler.queued} requests are waiting already.", RETRY))
+            return self.fail(request, 429, f"{scheduler.queued} requests are waiting already.")
         return scheduler.submit(request)
+
+    def fail(self, request: Request, status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """Turn a request away for now, in the words of the protocol it came by."""
+        make = v2.v2_error if request.path.startswith(b"/v2") else error_response
+        return self.reply(request, make(status, message, RETRY + headers))
 
     def reply(self, request: Request, response: Response) -> None:
         """Answer from the I/O thread."""
-        write_response(self.front, request, response, identifiers(request))
+        if request.answered:
+            return
+        write_response(self.front, request, response)
+        self.metrics.observe(request.route, str(response.status), perf_counter() - request.started, request.executed_ms)
         if response.status >= 400:
             logs.request_failed(request, response.status, response.body)
         elif self.settings.access_log:
@@ -131,14 +274,19 @@ class Service:
 
     def refused(self, status: int, message: str) -> None:
         """The HTTP layer answered by itself, or cut a client off."""
-        logs.warning(message, status=status)
+        self.metrics.cut_off += 1
+        logs.warning(message, status=status or None)
 
     def deliver(self) -> None:
         """Send what the workers have finished."""
         done = self.scheduler.results()
         front = self.front
+        observe = self.metrics.observe
         while done:
             request, payload = done.popleft()
+            if request.answered:
+                continue
+            observe(request.route, payload[9:12].decode(), perf_counter() - request.started, request.executed_ms)
             close = not request.keep_alive or front.draining
             if close and request.keep_alive:
                 payload = payload.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
@@ -156,8 +304,7 @@ class Service:
             if age > self.timeout:
                 self.expire(request)
             elif self.queue_wait is not None and not request.running and age > self.queue_wait:
-                waited = self.settings.max_queue_wait_ms
-                self.reply(request, error_response(503, f"No worker was free within {waited} ms.", RETRY))
+                self.fail(request, 503, f"No worker was free within {self.settings.max_queue_wait_ms} ms.")
         if self.scheduler.replace_overdue(now):
             logs.warning(f"run() hangs: {self.scheduler.stuck} of its calls cannot be ended; another worker takes over")
 
@@ -165,7 +312,7 @@ class Service:
         """Answer a request that ran out of time and end its `run`."""
         message = f"Scoring timeout after {self.settings.scoring_timeout_ms} ms"
         failed = (("x-ms-run-function-failed", "True"),) if request.running else ()
-        self.reply(request, error_response(504, message, RETRY + failed))
+        self.fail(request, 504, message, failed)
         if request.running:
             self.scheduler.interrupt(request)
 

@@ -29,6 +29,12 @@ class Settings:
     port: int
     revision: str
     service_name: str
+    service_version: str
+    """Shown in the Swagger description alone."""
+    path_prefix: str
+    """What a proxy in front puts before the paths; shown in the Swagger description alone."""
+    cors_origins: str
+    """Origins whose pages may call the service, separated by commas; "*" for all; "" for none."""
     control_fd: int | None
     threads: int | None
     """Calls of `run` at the same time in one process (Azure: maxConcurrentRequestsPerContainer); None: 1, or 64 where
@@ -38,6 +44,10 @@ class Settings:
     max_queue: int
     """Requests that may wait for a worker before others are turned away with 429."""
     max_body: int
+    client_timeout: float
+    """Seconds that a slow client gets: for the head of a request, and beyond 1 KiB/s for its body and its response."""
+    keep_alive: float
+    """Seconds that a connection may stay idle."""
     grace: float
     access_log: bool
 
