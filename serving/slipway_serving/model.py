@@ -71,8 +71,7 @@ FORMATS = {"float": "FP32", "double": "FP64", "byte": "BYTES"} | {
 
 
 def _specs(name: str, schema: dict[str, Any], example: Any) -> list[TensorSpec]:
-    """A parameter's Swagger schema as tensors: an array as one, an object as one for each member; others say nothing.
-    """
+    """A parameter's Swagger schema as tensors: an array as one, an object as one for each of its members."""
     kind = schema.get("type")
     if kind == "object" and isinstance(example, dict):
         members = schema.get("properties", {})

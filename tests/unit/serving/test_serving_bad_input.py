@@ -1,5 +1,4 @@
-"""What clients send that is no request, or not one this service can take: a status, a reason, and the server goes on.
-"""
+"""What clients send that is no request, or none that can be taken: a status, a reason, and the server goes on."""
 
 from __future__ import annotations
 
