@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--cors-origins", metavar="LIST", help="origins whose pages may call it, or * [AML_CORS_ORIGINS]"
     )
     load = parser.add_argument_group("load and limits")
+    load.add_argument("--workers", metavar="N", help="processes that serve side by side (default: 1) [WORKER_COUNT]")
     load.add_argument(
         "--max-concurrent-requests",
         metavar="N",
@@ -92,6 +93,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         ("SLIPWAY_HOST", options.host),
         ("SERVER_PORT", options.port),
         ("AML_CORS_ORIGINS", options.cors_origins),
+        ("WORKER_COUNT", options.workers),
         ("SLIPWAY_MAX_CONCURRENT_REQUESTS", options.max_concurrent_requests),
         ("SLIPWAY_MAX_QUEUE_WAIT_MS", options.max_queue_wait_ms),
         ("SLIPWAY_MAX_QUEUE", options.max_queue),
@@ -135,6 +137,10 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         cors_origins=environ.get("AML_CORS_ORIGINS", ""),
         service_name=environ.get("SERVICE_NAME") or "service",
         control_fd=control_fd,
+        workers=number(environ, "WORKER_COUNT", 1, least=1, most=256),
+        metrics_dir=environ.get("SLIPWAY_METRICS_DIR") or None,
+        worker=environ.get("SLIPWAY_WORKER", "0"),
+        scheme="http",
         threads=number(environ, "SLIPWAY_MAX_CONCURRENT_REQUESTS", 0, most=1024) or None,
         scoring_timeout_ms=number(environ, "SCORING_TIMEOUT_MS", 60_000, least=1),
         max_queue_wait_ms=None if wait < 0 else wait,
@@ -150,6 +156,10 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit code: 0 after a drain, 2 for wrong options, 3 where it could not start."""
     settings = parse(arguments)
+    if settings.workers > 1:
+        from slipway_serving import workers
+
+        return workers.serve(settings, sys.argv[1:] if arguments is None else arguments)
     from slipway_serving.server import Server
 
     return Server(settings).run()

@@ -59,7 +59,7 @@ class Server:
         self.loop = new_loop()
         self.service = Service(settings, self._wake)
         self.control: Control | None = None
-        self.listeners: list[asyncio.AbstractServer] = []
+        self.closers: list[Callable[[], None]] = []
         self.drain_ends = 0.0
         self.drain_began = 0.0
         self.signals, self._signal_sender = socket.socketpair()
@@ -161,6 +161,19 @@ class Server:
 
     async def _serve(self, listening: socket.socket) -> None:
         listening.setblocking(False)
+        if self.settings.metrics_dir is not None:
+            self._accept_in_turn(listening)
+        else:
+            await self._accept_all(listening)
+        if self.control is not None:
+            self.control.send("listening")
+        else:
+            name = listening.getsockname()
+            host = f"[{name[0]}]" if listening.family == socket.AF_INET6 else name[0]
+            logs.info(f"listening on {self.settings.scheme}://{host}:{name[1]}")
+
+    async def _accept_all(self, listening: socket.socket) -> None:
+        """Let the loop accept whatever comes."""
         protocol = partial(Connection, self.service.front)
         if listening.family == getattr(socket, "AF_UNIX", None):
             options: dict[str, Any] = {}
@@ -171,13 +184,40 @@ class Server:
             )
         else:
             server = await self.loop.create_server(protocol, sock=listening, backlog=BACKLOG)
-        self.listeners.append(server)
-        if self.control is not None:
-            self.control.send("listening")
-        else:
-            name = listening.getsockname()
-            host = f"[{name[0]}]" if listening.family == socket.AF_INET6 else name[0]
-            logs.info(f"listening on http://{host}:{name[1]}")
+        self.closers.append(server.close)
+
+    def _accept_in_turn(self, listening: socket.socket) -> None:
+        """Accept one connection at a time, so that the other workers on this socket get theirs.
+
+        The loop's own way empties the queue at once: whoever wakes first would get every connection of a burst.
+        """
+        loop = self.loop
+        protocol = partial(Connection, self.service.front)
+        listening.listen(BACKLOG)
+        tasks: set[asyncio.Task[Any]] = set()
+
+        def accept() -> None:
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors: those that come later find room again.
+                logs.error(f"cannot accept a connection: {error.strerror}")
+                return
+            connection.setblocking(False)
+            if connection.family != getattr(socket, "AF_UNIX", None):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = loop.create_task(loop.connect_accepted_socket(protocol, connection))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        def close() -> None:
+            loop.remove_reader(listening.fileno())
+            listening.close()
+
+        loop.add_reader(listening.fileno(), accept)
+        self.closers.append(close)
 
     # -- the end
 
@@ -214,8 +254,8 @@ class Server:
         self.drain_began, self.drain_ends = now, ends
         self.service.state = DRAINING
         self.service.front.draining = True
-        for listener in self.listeners:
-            listener.close()
+        for close in self.closers:
+            close()
         logs.info("draining: open requests are answered, new connections are left to others")
 
     def _continue_drain(self) -> None:

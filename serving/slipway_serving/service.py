@@ -59,6 +59,7 @@ class Service:
         self.timeout = settings.scoring_timeout_ms / 1000
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
         self._wake = wake
+        self._publish_at = 0.0
         self._id_prefix = str(uuid.uuid4())[:24]
         self._ids = count(int.from_bytes(uuid.uuid4().bytes[:5], "big"))
         self.routes: dict[bytes, dict[bytes, Handler]] = {
@@ -176,13 +177,17 @@ class Service:
 
     def show_metrics(self, request: Request) -> None:
         """GET /metrics, for Prometheus."""
-        body = metrics.render(self.snapshot(), self.labels())
+        snapshot = self.snapshot()
+        if self.settings.metrics_dir is not None:
+            snapshot = metrics.add([snapshot, *metrics.of_others(self.settings.metrics_dir, self.settings.worker)])
+        body = metrics.render(snapshot, self.labels())
         return self.reply(request, Response(200, body, metrics.CONTENT_TYPE))
 
     def snapshot(self) -> metrics.Snapshot:
         """What this process has counted."""
-        in_flight = sum(1 for connection in self.front.connections if connection.active is not None) - 1
-        return self.metrics.snapshot(max(in_flight, 0), self.scheduler.queued)
+        active = [connection.active for connection in self.front.connections]
+        in_flight = sum(1 for request in active if request is not None and request.route != "/metrics")
+        return self.metrics.snapshot(in_flight, self.scheduler.queued)
 
     def labels(self) -> dict[str, str]:
         """The labels of every sample."""
@@ -305,6 +310,9 @@ class Service:
                 self.expire(request)
             elif self.queue_wait is not None and not request.running and age > self.queue_wait:
                 self.fail(request, 503, f"No worker was free within {self.settings.max_queue_wait_ms} ms.")
+        if self.settings.metrics_dir is not None and now > self._publish_at:
+            self._publish_at = now + 1.0
+            metrics.publish(self.settings.metrics_dir, self.settings.worker, self.snapshot())
         if self.scheduler.replace_overdue(now):
             logs.warning(f"run() hangs: {self.scheduler.stuck} of its calls cannot be ended; another worker takes over")
 

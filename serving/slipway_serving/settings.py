@@ -36,6 +36,14 @@ class Settings:
     cors_origins: str
     """Origins whose pages may call the service, separated by commas; "*" for all; "" for none."""
     control_fd: int | None
+    scheme: str
+    """http or https."""
+    workers: int
+    """Processes that serve side by side."""
+    metrics_dir: str | None
+    """Where the workers of one service leave their counts for each other; None for a single process."""
+    worker: str
+    """The number of this process among several."""
     threads: int | None
     """Calls of `run` at the same time in one process (Azure: maxConcurrentRequestsPerContainer); None: 1, or 64 where
     `run` is a coroutine function."""
