@@ -116,5 +116,6 @@ def _delete(context: Context, path: Path) -> None:
     strangers = Store(path).abandon(owner_of(context.urn), watch_of(context))
     if strangers:
         context.log.warning(f"{path} stays: it holds what is not the store's: {', '.join(strangers)}")
-    with contextlib.suppress(OSError):  # the workspace's own folder: its last user removes it, whoever that is
+    with contextlib.suppress(OSError):  # the workspace's folder and the stack's: their last user removes them
         path.parent.rmdir()
+        path.parent.parent.rmdir()

@@ -8,6 +8,7 @@ version. How files become a layer and where versions are kept is `provider.conte
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _METADATA = ("framework", "frameworkVersion", "description", "tags", "properties")
+# What the outputs follow from.
+_DECIDING = ("store", "name", "path", "contentDigest", "keepVersions", "pinned")
 # A part of a path in the layer, of a tag in the index and of a repository's name later on.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -102,7 +105,8 @@ def _value_failures(news: Properties) -> list[Failure]:
     for group in ("tags", "properties"):
         for key, value in (news.get(group) or {}).items() if news.get(group) is not UNKNOWN else ():
             if value is not UNKNOWN and not isinstance(value, str):
-                failures.append(Failure(f"{group}.{key}", f"must be a string, not {value!r}; put it in quotes"))
+                path = f"{group}.{key}" if key.isidentifier() else f"{group}[{json.dumps(key)}]"
+                failures.append(Failure(path, f"must be a string, not {value!r}; put it in quotes"))
     for name, lowest in (("keepVersions", 1), ("quotaBytes", 0)):
         value = news.get(name)
         if isinstance(value, int) and value < lowest:
@@ -123,7 +127,7 @@ def _examine(context: Context, news: Properties) -> tuple[Properties, list[Failu
     except ContentError as error:
         return news, [Failure("path", str(error))]
     news = {**news, "contentDigest": layer.digest}
-    if not is_known([news["store"], news.get("pinned"), news.get("quotaBytes")]):
+    if not is_known([news.get(name) for name in (*_DECIDING, "quotaBytes")]):
         return news, []
     return news, _store_failures(context, news)
 
@@ -176,8 +180,7 @@ def _outputs(news: Properties, registration: Registration) -> Properties:
 
 
 def _foresee(context: Context, news: Properties) -> Properties:
-    deciding = ("store", "name", "path", "contentDigest", "keepVersions", "pinned")
-    if not is_known([news.get(name) for name in deciding]):
+    if not is_known([news.get(name) for name in _DECIDING]):
         return {**news, "version": UNKNOWN, "digest": UNKNOWN, "size": UNKNOWN, "versions": UNKNOWN}
     return _outputs(news, Store(Path(news["store"])).foresee(_request(context, news)))
 

@@ -46,7 +46,7 @@ def code_digest(directory: Path, cache: DigestCache | None = None, watch: Watch 
 
 def snapshot(directory: Path, target: Path, digest: str) -> None:
     """Copies the folder's files to `target`, which must not exist, and appears only when it is whole and what `digest`
-    (of `code_digest`) says. Files are 0644 or 0755, folders 0755.
+    (of `code_digest`) says. Files are 0644 or 0755.
 
     Raises `ContentError`: the code is another by now, or the disk does not take it; then nothing is left. What a
     killed copy leaves (`<target>.part`) is cleared by the next one; the caller sees to it that there are no two at
@@ -54,7 +54,7 @@ def snapshot(directory: Path, target: Path, digest: str) -> None:
     partial = target.with_name(f"{target.name}.part")
     with disk_errors(target.parent):
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, mode=0o755)
+        partial.mkdir(parents=True)
         try:
             tree = walk_code(directory)
             copied = hashlib.sha256()

@@ -194,8 +194,7 @@ class Store:
             self._fill(incoming, request, watch)
             with self.layout.locked(watch) as writer:
                 record = self._prepare(writer)
-                writer.accept(incoming)
-                return self._commit(writer, record, request, blob, layer.prefix)
+                return self._commit(writer, record, request, blob, layer.prefix, incoming)
 
     def forget(self, name: str, owner: str, watch: Watch | None = None) -> None:
         """`owner` no longer uses the model: what no other stack uses is removed. The history stays."""
@@ -315,10 +314,20 @@ class Store:
                 f"{written.digest} now); wait until nothing writes to it, then run `pulumi up` again"
             )
 
-    def _commit(self, writer: Writer, record: Record, request: Request, layer: Blob, prefix: str) -> Registration:
-        """Names the stored layer; from here on it is referenced."""
+    def _commit(
+        self,
+        writer: Writer,
+        record: Record,
+        request: Request,
+        layer: Blob,
+        prefix: str,
+        incoming: Incoming | None = None,
+    ) -> Registration:
+        """Takes what came in, and names the stored layer; from here on it is referenced."""
         before = self._referenced(record)
         try:
+            if incoming is not None:
+                writer.accept(incoming)
             documents = artifact(request.name, layer, prefix)
             config, manifest = writer.add_document(documents.config), writer.add_document(documents.manifest)
             model = record.models.setdefault(request.name, StoredModel())
