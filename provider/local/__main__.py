@@ -1,4 +1,4 @@
-"""Starts a supervisor: `python -I -S -OO provider/local <service directory> ...` (see `supervisor.main`).
+"""Starts a supervisor: `python -I -S provider/local/__main__.py <service directory> ...` (see `supervisor.main`).
 
 Isolated, so that nothing of the user's Python settings reaches it.
 """

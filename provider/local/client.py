@@ -53,14 +53,15 @@ async def status(paths: ServicePaths) -> dict[str, Any] | None:
     return await command(paths, {"command": "status"})
 
 
-async def command(paths: ServicePaths, message: dict[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+async def command(paths: ServicePaths, message: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
     """Sends one command to a living supervisor and returns its answer.
 
     Raises `ResourceError` with its words where it refuses, `UnreachableError` where it does not answer."""
     state = read_json(paths.state) or {}
+    control = state.get("controlSocket") or str(_control_socket(paths))
     try:
-        async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_unix_connection(state.get("controlSocket", ""), limit=_MAX_ANSWER)
+        async with asyncio.timeout(ANSWER_SECONDS if seconds is None else seconds):
+            reader, writer = await asyncio.open_unix_connection(control, limit=_MAX_ANSWER)
             try:
                 writer.write(json.dumps(message).encode() + b"\n")
                 line = await reader.readline()
@@ -171,11 +172,15 @@ def socket_prefix(paths: ServicePaths) -> str:
     return hashlib.sha256(os.fsencode(paths.root)).hexdigest()[:16]
 
 
+def _control_socket(paths: ServicePaths) -> Path:
+    return socket_directory() / f"{socket_prefix(paths)}.s"
+
+
 async def _settled(paths: ServicePaths) -> bool:
     """Whether a supervisor lives; one that is just starting or ending is given the time to do so."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while alive(paths):
-        if read_json(paths.state) is not None or time.monotonic() > deadline:
+        if read_json(paths.state) is not None or _control_socket(paths).exists() or time.monotonic() > deadline:
             return True
         await asyncio.sleep(_POLL_SECONDS)
     return False
@@ -189,7 +194,7 @@ def _start(paths: ServicePaths) -> None:
         with (paths.log / "supervisor.log").open("wb") as errors:
             starter = subprocess.Popen(
                 [
-                    *(_interpreter(), "-I", "-S", "-OO", str(Path(supervisor.__file__).parent)),
+                    *(_interpreter(), "-I", "-S", str(Path(supervisor.__file__).with_name("__main__.py"))),
                     *(str(paths.root), str(sockets), socket_prefix(paths), str(writing)),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,12 @@ class Instance:
     ) -> None:
         """Begins to watch the process and to restart it when needed."""
         self._keeper = asyncio.create_task(self._keep(log, watch, startup, went_down, came_up))
+        self._keeper.add_done_callback(lambda task: self._not_kept(task, went_down))
+
+    def _not_kept(self, task: asyncio.Task[None], went_down: Callable[[Cause], None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.print_stack(file=sys.stderr)
+            went_down(Cause("SupervisorFault", f"a fault in the supervisor: {error!r}", hint="deploy it again"))
 
     async def _keep(
         self, log: Log, watch: Watch, startup: float, went_down: Callable[[Cause], None], came_up: Callable[[], None]

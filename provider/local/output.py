@@ -34,12 +34,18 @@ class Log:
         moment = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03}Z"
         data = "".join(f"{moment} {source} {line}\n" for line in lines).encode("utf-8", "replace")
         try:
+            if self._file.closed:  # it could not be opened anew when it was put aside
+                self._open()
             self._file.write(data)
             self._size += len(data)
             if self._size >= self._max_bytes:
                 self._rotate()
         except OSError:  # a full disk: the lines are still kept in memory
             return
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
 
     def _rotate(self) -> None:
         self._file.close()

@@ -26,7 +26,7 @@ from provider.local.output import Log, Tail
 _PR_SET_PDEATHSIG = 1
 _LINUX = sys.platform.startswith("linux")
 _LIBC = ctypes.CDLL(None) if _LINUX else None
-_KILL_AFTER_SECONDS = 5.0
+_KILL_AFTER_SECONDS = 2.0
 """How long after its grace period a process may take to end."""
 
 
@@ -62,7 +62,10 @@ class ServerProcess:
         self._buffer = b""
         self._kills = causes.out_of_memory_kills()
         self._tail = Tail(log, self.revision[:8])
-        self._control, theirs = socket.socketpair()
+        try:
+            self._control, theirs = socket.socketpair()
+        except OSError as error:
+            raise StartError(causes.not_started(error, "the process"), temporary=is_temporary(error)) from error
         try:
             self._popen = subprocess.Popen(
                 [*spec["argv"], "--control-fd", str(theirs.fileno())],

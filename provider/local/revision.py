@@ -85,9 +85,8 @@ def spec_of(paths: ServicePaths, inputs: Properties, revision: str) -> dict[str,
     place = paths.revision(revision)
     code = place / "code"
     model_directory = _model_directory(place, inputs["models"])
+    # Not --model-dir: AZUREML_MODEL_DIR says it, with the path that Azure has, and not the one its links lead to.
     arguments = ["--entry-script", inputs["entryScript"], "--revision", revision, "--service-name", paths.name]
-    if model_directory is not None:
-        arguments += ["--model-dir", str(model_directory)]
     sample = inputs.get("sampleRequest")
     return {
         "revision": revision,

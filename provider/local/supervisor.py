@@ -41,7 +41,7 @@ PROTOCOL = 1
 _MAX_MESSAGE = 1024 * 1024
 _LOCK_SECONDS = 2.0
 _COLLECT_AGAIN_SECONDS = 2.0
-_HOUSEKEEPING_SECONDS = 5.0
+_HOUSEKEEPING_SECONDS = 2.0
 
 
 class RefusedError(Exception):
@@ -382,13 +382,21 @@ async def _supervise(paths: ServicePaths, sockets: Path, prefix: str, ready: int
     )
     house = asyncio.create_task(supervisor.keep_house())
     supervisor.save()
-    os.write(ready, b"{}")
+    _report(ready, {})
     os.close(ready)
     await supervisor.stopped.wait()
     house.cancel()
     server.close()
     supervisor.control.unlink(missing_ok=True)
     await asyncio.sleep(0)  # lets the answer to `stop` out
+
+
+def _report(ready: int, report: dict[str, str]) -> None:
+    """Tells who started the supervisor how that went. It may have been killed meanwhile, which is no reason to end."""
+    try:
+        os.write(ready, json.dumps(report).encode())
+    except OSError:
+        print("who started the supervisor is gone", file=sys.stderr)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -406,8 +414,6 @@ def main(arguments: Sequence[str]) -> None:
         _hold(paths.lock)
         asyncio.run(_supervise(paths, Path(sockets), prefix, int(ready)))
     except (RefusedError, OSError) as error:
-        try:
-            os.write(int(ready), json.dumps({"error": str(error)}).encode())
-        except OSError:  # it was told already that all is well
-            print(f"the supervisor ended: {error}", file=sys.stderr)
+        print(f"the supervisor ended: {error}", file=sys.stderr)
+        _report(int(ready), {"error": str(error)})
         sys.exit(1)

@@ -1,0 +1,73 @@
+"""What is said about a port that a service cannot have."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provider.local import ports
+from provider.local.layout import ServicePaths
+from tests.unit.local.conftest import Service, free_port
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+def test_a_free_port_is_no_conflict(tmp_path: Path) -> None:
+    assert ports.conflict(ServicePaths(tmp_path, "mnist"), "127.0.0.1", free_port()) is None
+
+
+def test_a_port_that_is_held_names_the_program_and_its_pid(tmp_path: Path, taken: int) -> None:
+    name = Path("/proc/self/comm").read_text().strip()
+    assert ports.conflict(ServicePaths(tmp_path, "mnist"), "127.0.0.1", taken) == (
+        "port",
+        f"port {taken} is held by {name} (pid {os.getpid()}). End that program, or choose another port.",
+    )
+
+
+def test_the_port_of_the_service_itself_is_no_conflict(service: Service) -> None:
+    service.deploy(service.revision("aaaa"))
+    assert ports.conflict(service.paths, "127.0.0.1", service.port) is None
+
+
+def test_the_port_of_another_service_names_that_service(service: Service) -> None:
+    status = service.deploy(service.revision("aaaa"))
+    conflict = ports.conflict(ServicePaths(service.paths.home, "other"), "127.0.0.1", service.port)
+    assert conflict is not None
+    assert "held by the service mnist of " in conflict[1]
+    assert f"(pid {status['pid']})" in conflict[1]
+
+
+def test_a_port_without_the_right_says_which_ports_need_none() -> None:
+    _, reason = ports.refusal(PermissionError(errno.EACCES, "denied"), "127.0.0.1", 80, None)
+    assert f"Choose a port from {ports.first_unprivileged()} on" in reason
+    assert "ip_unprivileged_port_start=80" in reason
+
+
+def test_a_holder_that_cannot_be_read_is_told_so() -> None:
+    _, reason = ports.refusal(OSError(errno.EADDRINUSE, "in use"), "127.0.0.1", 8890, None)
+    assert "another program (its name cannot be read)" in reason
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_what_is_no_port_is_refused(tmp_path: Path, port: int) -> None:
+    conflict = ports.conflict(ServicePaths(tmp_path, "mnist"), "127.0.0.1", port)
+    assert conflict is not None
+    assert f"{port} is no TCP port" in conflict[1]
+
+
+def test_an_address_of_another_machine_is_about_the_host(tmp_path: Path) -> None:
+    conflict = ports.conflict(ServicePaths(tmp_path, "mnist"), "192.0.2.1", free_port())
+    assert conflict is not None
+    assert conflict[0] == "host"
+    assert "192.0.2.1 is no address of this machine" in conflict[1]
