@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import signal
 import threading
@@ -27,13 +28,19 @@ def workspace(project: Project) -> Path:
     return project.home / "test" / "demo"
 
 
-def processes(project: Project, module: str) -> list[int]:
-    """The processes of the project's workspace that run `module`."""
+def servers(project: Project) -> list[int]:
+    """The processes of the scoring server in the project's workspace."""
     return [
         pid
         for pid in descendants_of_supervisors(project.home)
-        if any(word.endswith(module) for word in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"))
+        if "slipway_serving" in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     ]
+
+
+def supervisor(project: Project) -> list[int]:
+    """The process of the service's supervisor."""
+    state = json.loads((workspace(project) / "services" / "echo" / "supervisor.json").read_text())
+    return [state["pid"]]
 
 
 def kill(pids: list[int]) -> None:
@@ -43,16 +50,16 @@ def kill(pids: list[int]) -> None:
 
 
 def test_a_killed_server_is_started_again(deployed: Project) -> None:
-    before = processes(deployed, "slipway_serving")
+    before = servers(deployed)
     kill(before)
 
     eventually(lambda: answers(f"{deployed.url}/"), "the service answers")
-    assert set(processes(deployed, "slipway_serving")).isdisjoint(before)
+    assert set(servers(deployed)).isdisjoint(before)
     assert deployed.up(refresh=True) == {}
 
 
 def test_a_killed_supervisor_is_found_and_the_service_deployed_again(deployed: Project) -> None:
-    supervisors = processes(deployed, "provider/local")
+    supervisors = supervisor(deployed)
     kill(supervisors)
     eventually(lambda: not descendants_of_supervisors(deployed.home), "its server ended with it")
 
@@ -64,7 +71,7 @@ def test_a_killed_supervisor_is_found_and_the_service_deployed_again(deployed: P
 
 
 def test_a_machine_that_was_restarted(deployed: Project) -> None:
-    kill(processes(deployed, "provider/local"))
+    kill(supervisor(deployed))
     eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
     for lost in (Path("/tmp"),):  # noqa: S108 - sockets do not survive a restart
         for socket in lost.glob(f"slipway-{os.getuid()}/*"):
@@ -78,7 +85,7 @@ def test_a_machine_that_was_restarted(deployed: Project) -> None:
 
 
 def test_a_port_that_answers_as_something_else_is_found(deployed: Project) -> None:
-    kill(processes(deployed, "provider/local"))
+    kill(supervisor(deployed))
     eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", deployed.port), http.server.SimpleHTTPRequestHandler
@@ -104,7 +111,7 @@ MOMENTS: dict[str, Callable[[Project], bool]] = {
     "the environment is there": any_of("environments/*/bin/python"),
     "the supervisor starts": any_of("services/echo/*"),
     "the revision is prepared": any_of("services/echo/revisions/*"),
-    "the server starts": lambda project: bool(processes(project, "slipway_serving")),
+    "the server starts": lambda project: bool(servers(project)),
 }
 
 
