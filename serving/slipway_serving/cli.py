@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slipway_serving import __version__
+from slipway_serving.logs import LEVELS, configure
 from slipway_serving.settings import DEFAULT_GRACE, DEFAULT_PORT, Settings, SettingsError, app_root_of, number
 
-EXIT_USAGE = 2
+KEY_VARIABLES = ("SLIPWAY_PRIMARY_KEY", "SLIPWAY_SECONDARY_KEY")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,6 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--cors-origins", metavar="LIST", help="origins whose pages may call it, or * [AML_CORS_ORIGINS]"
     )
+    access = parser.add_argument_group(
+        "access", "Keys come from a file, or from SLIPWAY_PRIMARY_KEY and SLIPWAY_SECONDARY_KEY; never from an option."
+    )
+    access.add_argument("--keys-file", metavar="FILE", help="one or two keys, read again on change [SLIPWAY_KEYS_FILE]")
+    access.add_argument("--tls-certificate", metavar="FILE", help="PEM, read again on change [SLIPWAY_TLS_CERTIFICATE]")
+    access.add_argument("--tls-key", metavar="FILE", help="PEM, without a passphrase [SLIPWAY_TLS_KEY]")
     load = parser.add_argument_group("load and limits")
     load.add_argument("--workers", metavar="N", help="processes that serve side by side (default: 1) [WORKER_COUNT]")
     load.add_argument(
@@ -75,7 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how long SIGTERM waits for open requests (default: 30) [SLIPWAY_GRACE_SECONDS]",
     )
-    load.add_argument("--access-log", action="store_true", help="log every request, not only those that fail")
+    log = parser.add_argument_group("what it says")
+    log.add_argument("--access-log", action="store_true", help="log every request, not only those that fail")
+    log.add_argument("--log-format", metavar="KIND", help="text or json (default: text) [SLIPWAY_LOG_FORMAT]")
+    log.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, ... (default: INFO) [AZUREML_LOG_LEVEL]")
     parser.add_argument("--control-fd", type=int, help=argparse.SUPPRESS)
     return parser
 
@@ -93,7 +103,12 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         ("SLIPWAY_HOST", options.host),
         ("SERVER_PORT", options.port),
         ("AML_CORS_ORIGINS", options.cors_origins),
+        ("SLIPWAY_LOG_FORMAT", options.log_format),
+        ("AZUREML_LOG_LEVEL", options.log_level),
         ("WORKER_COUNT", options.workers),
+        ("SLIPWAY_KEYS_FILE", options.keys_file),
+        ("SLIPWAY_TLS_CERTIFICATE", options.tls_certificate),
+        ("SLIPWAY_TLS_KEY", options.tls_key),
         ("SLIPWAY_MAX_CONCURRENT_REQUESTS", options.max_concurrent_requests),
         ("SLIPWAY_MAX_QUEUE_WAIT_MS", options.max_queue_wait_ms),
         ("SLIPWAY_MAX_QUEUE", options.max_queue),
@@ -123,6 +138,19 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
     revision = environ.get("SLIPWAY_REVISION", "")
     if not all(33 <= ord(c) <= 126 for c in revision):
         raise SettingsError(f"the revision {revision!r} cannot stand in a header: use printable ASCII without spaces")
+    log_format = environ.get("SLIPWAY_LOG_FORMAT") or "text"
+    if log_format not in ("text", "json"):
+        raise SettingsError(f"SLIPWAY_LOG_FORMAT is {log_format!r}: give text or json")
+    log_level = (environ.get("AZUREML_LOG_LEVEL") or "INFO").upper()
+    if log_level not in LEVELS:
+        raise SettingsError(f"AZUREML_LOG_LEVEL is {log_level!r}: give one of {', '.join(LEVELS)}")
+    # Taken out of the environment, where the script and whatever it starts would find them.
+    primary_key, secondary_key = (environ.pop(name, "") or None for name in KEY_VARIABLES)
+    certificate, key = (
+        Path(environ[name]) if environ.get(name) else None for name in ("SLIPWAY_TLS_CERTIFICATE", "SLIPWAY_TLS_KEY")
+    )
+    if (certificate is None) != (key is None):
+        raise SettingsError("TLS needs both, --tls-certificate and --tls-key")
     wait = number(environ, "SLIPWAY_MAX_QUEUE_WAIT_MS", -1)
     return Settings(
         entry_script=entry_script,
@@ -137,10 +165,15 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         cors_origins=environ.get("AML_CORS_ORIGINS", ""),
         service_name=environ.get("SERVICE_NAME") or "service",
         control_fd=control_fd,
+        primary_key=primary_key,
+        secondary_key=secondary_key,
+        keys_file=Path(environ["SLIPWAY_KEYS_FILE"]) if environ.get("SLIPWAY_KEYS_FILE") else None,
+        tls_certificate=certificate,
+        tls_key=key,
         workers=number(environ, "WORKER_COUNT", 1, least=1, most=256),
         metrics_dir=environ.get("SLIPWAY_METRICS_DIR") or None,
         worker=environ.get("SLIPWAY_WORKER", "0"),
-        scheme="http",
+        scheme="http" if certificate is None else "https",
         threads=number(environ, "SLIPWAY_MAX_CONCURRENT_REQUESTS", 0, most=1024) or None,
         scoring_timeout_ms=number(environ, "SCORING_TIMEOUT_MS", 60_000, least=1),
         max_queue_wait_ms=None if wait < 0 else wait,
@@ -150,19 +183,31 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         keep_alive=float(number(environ, "SLIPWAY_KEEP_ALIVE_S", 75, least=1, most=86400)),
         grace=float(number(environ, "SLIPWAY_GRACE_SECONDS", int(DEFAULT_GRACE), most=86400)),
         access_log=access_log,
+        log_json=log_format == "json",
+        log_level=log_level,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the process's exit code: 0 after a drain, 2 for wrong options, 3 where it could not start."""
     settings = parse(arguments)
+    configure(
+        as_json=settings.log_json,
+        level=settings.log_level,
+        service=settings.service_name,
+        revision=settings.revision,
+    )
     if settings.workers > 1:
         from slipway_serving import workers
 
         return workers.serve(settings, sys.argv[1:] if arguments is None else arguments)
     from slipway_serving.server import Server
 
-    return Server(settings).run()
+    try:
+        server = Server(settings)
+    except SettingsError as error:
+        build_parser().error(str(error))
+    return server.run()
 
 
 if __name__ == "__main__":

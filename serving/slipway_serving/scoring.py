@@ -43,6 +43,7 @@ class Scoring:
     def work(self, request: Request) -> bytes:
         """The finished response for a request; never raises."""
         endpoint = self.endpoints[request.route]
+        logs.current.set(request)
         try:
             if b"content-encoding" in request.headers:
                 encoding.unpack(request, self.front.limits.body)
@@ -60,6 +61,7 @@ class Scoring:
     async def work_async(self, request: Request) -> bytes:
         """The same for a `run` that is a coroutine function."""
         endpoint = self.endpoints[request.route]
+        logs.current.set(request)
         try:
             if b"content-encoding" in request.headers:
                 encoding.unpack(request, self.front.limits.body)

@@ -68,9 +68,6 @@ class Server:
 
     def run(self) -> int:
         """Load, initialise, serve, drain. 0 after a drain, 3 where the service could not start."""
-        for stream in (sys.stdout, sys.stderr):
-            # Lines, so that what a script prints and what it logs reach one log file in order.
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         settings = self.settings
         try:
             if settings.control_fd is not None:
@@ -107,9 +104,7 @@ class Server:
 
     def _failed(self, failure: StartError) -> int:
         """Report why the service cannot start, to people and to the supervisor."""
-        for line in failure.trace:
-            sys.stderr.write(line + "\n")
-        logs.error(str(failure))
+        logs.error("\n".join([*failure.trace, str(failure)]))
         if self.control is not None:
             self.control.send("failed", reason=failure.reason, message=failure.message, traceback=list(failure.trace))
         sys.stdout.flush()
@@ -148,9 +143,8 @@ class Server:
             service.state = READY
         if self.control is not None:
             self.control.send("ready", revision=self.settings.revision)
-        logs.info(
-            f"ready to score after {perf_counter() - service.starting_since:.2f} s", revision=self.settings.revision
-        )
+        what = "ready to score" if self.settings.metrics_dir is None else f"worker {self.settings.worker} is ready"
+        logs.info(f"{what} after {perf_counter() - service.starting_since:.2f} s", revision=self.settings.revision)
 
     def _listen(self, listening: socket.socket) -> None:
         """Accept connections on a socket that listens, or is bound."""
@@ -172,6 +166,13 @@ class Server:
             host = f"[{name[0]}]" if listening.family == socket.AF_INET6 else name[0]
             logs.info(f"listening on {self.settings.scheme}://{host}:{name[1]}")
 
+    def _tls(self) -> dict[str, Any]:
+        """TLS for sockets of the network; a supervisor's own Unix sockets go without."""
+        certificate = self.service.certificate
+        if certificate is None:
+            return {}
+        return {"ssl": certificate.context, "ssl_handshake_timeout": self.settings.client_timeout}
+
     async def _accept_all(self, listening: socket.socket) -> None:
         """Let the loop accept whatever comes."""
         protocol = partial(Connection, self.service.front)
@@ -183,7 +184,7 @@ class Server:
                 protocol, sock=listening, backlog=BACKLOG, **options
             )
         else:
-            server = await self.loop.create_server(protocol, sock=listening, backlog=BACKLOG)
+            server = await self.loop.create_server(protocol, sock=listening, backlog=BACKLOG, **self._tls())
         self.closers.append(server.close)
 
     def _accept_in_turn(self, listening: socket.socket) -> None:
@@ -206,11 +207,18 @@ class Server:
                 logs.error(f"cannot accept a connection: {error.strerror}")
                 return
             connection.setblocking(False)
+            options: dict[str, Any] = {}
             if connection.family != getattr(socket, "AF_UNIX", None):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = loop.create_task(loop.connect_accepted_socket(protocol, connection))
+                options = self._tls()
+            task = loop.create_task(welcome(connection, options))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+
+        async def welcome(connection: socket.socket, options: dict[str, Any]) -> None:
+            # A handshake that fails is the client's affair.
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(protocol, connection, **options)
 
         def close() -> None:
             loop.remove_reader(listening.fileno())
@@ -277,6 +285,8 @@ class Server:
 
     def _end(self) -> None:
         """Nothing is open any more: let the main thread end the process, or do it here where that thread is stuck."""
+        if self.service.tracer is not None:
+            self.service.tracer.close()
         if self.control is not None:
             self.control.send("drained")
         self.service.scheduler.stop()

@@ -6,13 +6,16 @@ The first half of a request (routing, checks) and its answer happen in the I/O t
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from itertools import count
 from time import perf_counter
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from slipway_serving import __version__, logs, metrics, v2
+from slipway_serving.access import CHALLENGE, Keys
 from slipway_serving.binding import Run, bind, encode
 from slipway_serving.cors import Cors
 from slipway_serving.http1 import Front, Limits, write_response
@@ -20,7 +23,11 @@ from slipway_serving.messages import TEXT, Request, Response, error_response, id
 from slipway_serving.model import ServedModel, of_script
 from slipway_serving.scheduler import AsyncScheduler, Scheduler
 from slipway_serving.scoring import Endpoint, Scoring
-from slipway_serving.settings import Settings
+from slipway_serving.settings import Settings, otlp_endpoint
+
+if TYPE_CHECKING:
+    from slipway_serving.tls import Certificate
+    from slipway_serving.tracing import Tracer
 
 STARTING, READY, DRAINING = "starting", "ready", "draining"
 NOT_READY = "The service is starting: init() has not returned."
@@ -28,6 +35,7 @@ ID_LIMIT = 100
 """Longest request identifier that a client may choose, as in Azure's server."""
 ASYNC_CONCURRENCY = 64
 """Calls at a time of a `run` that is a coroutine function, unless the setting says otherwise."""
+TRACED = ("/score", "/v2/infer")
 RETRY = (("retry-after", "1"),)
 Handler = Callable[[Request], None]
 
@@ -51,6 +59,19 @@ class Service:
             idle_time=settings.keep_alive,
         )
         self.front = Front(self.handle, limits, common, lines, self.refused)
+        self.tracer: Tracer | None = None
+        endpoint = otlp_endpoint(os.environ)
+        if endpoint is not None:
+            from slipway_serving.tracing import Tracer
+
+            self.tracer = Tracer(endpoint, os.environ, settings.service_name, settings.revision)
+        self.keys = Keys(settings.primary_key, settings.secondary_key, settings.keys_file)
+        self.guarded = bool(self.keys)
+        self.certificate: Certificate | None = None
+        if settings.tls_certificate is not None and settings.tls_key is not None:
+            from slipway_serving.tls import Certificate
+
+            self.certificate = Certificate(settings.tls_certificate, settings.tls_key)
         self.metrics = metrics.Metrics()
         self.model: ServedModel | None = None
         self.descriptions: dict[str, Response] = {}
@@ -59,7 +80,7 @@ class Service:
         self.timeout = settings.scoring_timeout_ms / 1000
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
         self._wake = wake
-        self._publish_at = 0.0
+        self._each_second_at = 0.0
         self._id_prefix = str(uuid.uuid4())[:24]
         self._ids = count(int.from_bytes(uuid.uuid4().bytes[:5], "big"))
         self.routes: dict[bytes, dict[bytes, Handler]] = {
@@ -152,6 +173,8 @@ class Service:
 
     def swagger(self, request: Request) -> None:
         """GET /swagger.json?version=2|3|3.1; made once for each version."""
+        if self.guarded and self.turned_away(request):
+            return None
         if self.model is None:
             return self.reply(request, error_response(503, NOT_READY, RETRY))
         version = dict(parse_qsl(request.query.decode("latin-1"))).get("version", "2")
@@ -228,6 +251,8 @@ class Service:
 
     def v2_model(self, request: Request, name: str, version: str | None, action: str) -> None:
         """The paths of one model."""
+        if self.guarded and action != "ready" and self.turned_away(request):
+            return None
         model = self.model
         if model is None:
             return self.reply(request, v2.v2_error(503, NOT_READY, RETRY))
@@ -250,6 +275,8 @@ class Service:
 
     def score(self, request: Request) -> None:
         """POST and GET /score."""
+        if self.guarded and self.turned_away(request):
+            return None
         return self.enqueue(request)
 
     def enqueue(self, request: Request) -> None:
@@ -260,6 +287,16 @@ class Service:
         if scheduler.queued >= self.settings.max_queue:
             return self.fail(request, 429, f"{scheduler.queued} requests are waiting already.")
         return scheduler.submit(request)
+
+    def turned_away(self, request: Request) -> bool:
+        """Whether a request without a good key was answered."""
+        refusal = self.keys.refuse(request)
+        if refusal is None:
+            return False
+        status, message = refusal
+        make = v2.v2_error if request.path.startswith(b"/v2") else error_response
+        self.reply(request, make(status, message, CHALLENGE if status == 401 else ()))
+        return True
 
     def fail(self, request: Request, status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Turn a request away for now, in the words of the protocol it came by."""
@@ -292,6 +329,8 @@ class Service:
             if request.answered:
                 continue
             observe(request.route, payload[9:12].decode(), perf_counter() - request.started, request.executed_ms)
+            if self.tracer is not None:
+                self.tracer.record(request, int(payload[9:12]))
             close = not request.keep_alive or front.draining
             if close and request.keep_alive:
                 payload = payload.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
@@ -310,11 +349,19 @@ class Service:
                 self.expire(request)
             elif self.queue_wait is not None and not request.running and age > self.queue_wait:
                 self.fail(request, 503, f"No worker was free within {self.settings.max_queue_wait_ms} ms.")
-        if self.settings.metrics_dir is not None and now > self._publish_at:
-            self._publish_at = now + 1.0
-            metrics.publish(self.settings.metrics_dir, self.settings.worker, self.snapshot())
+        if now > self._each_second_at:
+            self._each_second_at = now + 1.0
+            self.each_second()
         if self.scheduler.replace_overdue(now):
             logs.warning(f"run() hangs: {self.scheduler.stuck} of its calls cannot be ended; another worker takes over")
+
+    def each_second(self) -> None:
+        """What is looked after once a second: files that may have changed, numbers for the other workers."""
+        self.keys.reload()
+        if self.certificate is not None:
+            self.certificate.reload()
+        if self.settings.metrics_dir is not None:
+            metrics.publish(self.settings.metrics_dir, self.settings.worker, self.snapshot())
 
     def expire(self, request: Request) -> None:
         """Answer a request that ran out of time and end its `run`."""

@@ -17,7 +17,7 @@ class SettingsError(Exception):
     """A setting that cannot be; the message names it and says what may stand there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settings:
     """Every setting of one server process, checked."""
 
@@ -38,6 +38,12 @@ class Settings:
     control_fd: int | None
     scheme: str
     """http or https."""
+    primary_key: str | None
+    secondary_key: str | None
+    keys_file: Path | None
+    """Takes the place of the two keys."""
+    tls_certificate: Path | None
+    tls_key: Path | None
     workers: int
     """Processes that serve side by side."""
     metrics_dir: str | None
@@ -58,6 +64,8 @@ class Settings:
     """Seconds that a connection may stay idle."""
     grace: float
     access_log: bool
+    log_json: bool
+    log_level: str
 
 
 def number(environ: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int = 2**53) -> int:
@@ -87,3 +95,14 @@ def publish(settings: Settings) -> None:
     if settings.model_dir is not None:
         os.environ["AZUREML_MODEL_DIR"] = settings.model_dir
     os.environ["SERVICE_NAME"] = settings.service_name
+
+
+def otlp_endpoint(environ: Mapping[str, str]) -> str | None:
+    """Where OpenTelemetry spans go, by the variables of its specification: None for nowhere."""
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none":
+        return None
+    exact = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if exact:
+        return exact
+    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    return f"{base.rstrip('/')}/v1/traces" if base else None

@@ -21,6 +21,7 @@ from time import perf_counter
 from typing import Any
 
 from slipway_serving import logs
+from slipway_serving.cli import KEY_VARIABLES
 from slipway_serving.control import RECEIVE_BYTES, Control
 from slipway_serving.failures import StartError
 from slipway_serving.server import EXIT_FAILED, ORPHAN_GRACE, bind_port, new_loop
@@ -86,6 +87,9 @@ class Parent:
         # A package found through sys.path alone, as in a checkout, must be found by the workers as well.
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self.environ = {**os.environ, "SLIPWAY_METRICS_DIR": self.shared, "PYTHONPATH": path}
+        for name, key in zip(KEY_VARIABLES, (settings.primary_key, settings.secondary_key), strict=True):
+            if key is not None:
+                self.environ[name] = key
 
     def run(self) -> int:
         """Start, serve, drain: 0, or 3 where a worker could not start."""
