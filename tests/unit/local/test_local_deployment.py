@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -302,6 +305,44 @@ def test_leftovers_of_killed_runs_are_cleared(deployment: Deployment) -> None:
     deployment.paths.state.write_text('{"pid": 1, "contr')
     deployment.up()
     assert [str(leftover) for leftover in leftovers if leftover.exists()] == []
+
+
+POINTS = [
+    "provider.local.client:_await_report",  # the supervisor is just starting
+    "provider.local_service:prepare",
+    "provider.local.revision:_server",  # the spec is written, nothing else
+    "provider.local.models:_place",  # a model is half extracted
+    "provider.local.revision:_copy_sample",
+    "provider.local.revision:snapshot",
+    "provider.local_service:_clear_leftovers",  # all is under way
+]
+
+
+def killed_at(point: str, deployment: Deployment) -> None:
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root), "TMPDIR": str(client.socket_directory().parent)}
+    command = [sys.executable, str(Path(__file__).with_name("killed_up.py")), point, json.dumps(deployment.checked())]
+    assert subprocess.run(command, env=environment, check=False).returncode == 9
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_up_after_a_killed_up_is_right_again(deployment: Deployment, point: str) -> None:
+    killed_at(point, deployment)
+    assert deployment.up()["state"] == "Healthy"
+    assert [path.name for path in deployment.paths.revisions.iterdir()] == [deployment.state["revision"]]
+    kept = [*models(deployment.home).iterdir(), *servers(deployment.home).iterdir()]
+    assert [path.name for path in kept if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_destroy_after_a_killed_up_leaves_nothing(deployment: Deployment, point: str) -> None:
+    killed_at(point, deployment)
+    deployment.state = deployment.checked()
+    shutil.rmtree(deployment.home / "store")
+    deployment.down()
+    assert not deployment.home.parent.exists()
+    assert not client.socket_directory().exists()
+    assert list(client.orphans(deployment.paths)) == []
 
 
 def test_a_supervisor_that_hangs_is_replaced(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
