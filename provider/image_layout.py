@@ -116,6 +116,5 @@ def _delete(context: Context, path: Path) -> None:
     strangers = Store(path).abandon(owner_of(context.urn), watch_of(context))
     if strangers:
         context.log.warning(f"{path} stays: it holds what is not the store's: {', '.join(strangers)}")
-    with contextlib.suppress(OSError):  # the workspace's folder and the stack's: their last user removes them
+    with contextlib.suppress(OSError):  # the workspace's folder, where nothing else is in it
         path.parent.rmdir()
-        path.parent.parent.rmdir()

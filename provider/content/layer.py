@@ -32,8 +32,9 @@ _BLOCK = 512
 _NAME_BYTES = 100
 _LARGEST_USTAR_SIZE = 0o77777777777
 _READ_BYTES = 1024 * 1024
+_WORTH_A_THREAD = 64 * 1024  # below that, handing bytes over costs more than hashing them
 _SEND_BYTES = 8 * 1024 * 1024
-_FLUSH_BYTES = 64 * 1024 * 1024
+_FLUSH_BYTES = 16 * 1024 * 1024
 _FORMAT = "layer-1"  # changes whenever the bytes of a layer do, so that digests remembered before are not used
 
 # Answers of kernels and file systems that cannot copy by themselves.
@@ -196,13 +197,58 @@ def _verify_unchanged(tree: Tree) -> None:
         raise ContentChangedError(f"{tree.root} changed while it was being read")
 
 
+class _Hasher:
+    """sha256 in a thread of its own, beside the reading and writing of what comes next."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
+        self._pending: Future[None] | None = None
+        self._buffers = [memoryview(bytearray(_READ_BYTES)) for _ in range(2)]
+
+    def __enter__(self) -> _Hasher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True)
+
+    def free_buffer(self) -> memoryview:
+        """A buffer to read into, which `update` was not given last."""
+        self._buffers.reverse()
+        return self._buffers[0]
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Adds `data`, which must stay as it is until the next update has begun."""
+        self._wait()
+        if len(data) < _WORTH_A_THREAD:
+            self._digest.update(data)
+        else:
+            self._pending = self._pool.submit(self._digest.update, data)
+
+    def finish(self) -> str:
+        """`sha256:<hex>` of everything."""
+        self._wait()
+        return f"sha256:{self._digest.hexdigest()}"
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+
 def _hash(layer: Layer, watch: Watch) -> LayerDigest:
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_READ_BYTES))
-    doing = f"reading {layer.name}"
+    with _Hasher() as hasher:
+        for data in _pieces(layer, hasher, watch, "reading"):
+            hasher.update(data)
+        return LayerDigest(hasher.finish(), layer.size)
+
+
+def _pieces(layer: Layer, hasher: _Hasher, watch: Watch, verb: str) -> Iterator[bytes | memoryview]:
+    """The bytes of the layer in order, file contents in the hasher's buffers."""
+    doing = f"{verb} {layer.name}"
     done = 0
     for header, file in layer.entries():
-        digest.update(header)
+        yield header
         done += len(header)
         if file is None:
             continue
@@ -210,14 +256,14 @@ def _hash(layer: Layer, watch: Watch) -> LayerDigest:
         with opened(file) as handle:
             left = file.size
             while left:
+                buffer = hasher.free_buffer()
                 count = _read(handle, buffer[: min(left, _READ_BYTES)], file)
-                digest.update(buffer[:count])
+                yield buffer[:count]
                 left -= count
                 done += count
                 watch.advance(doing, done, layer.size)
-        digest.update(_padding(file.size))
-    digest.update(bytes(2 * _BLOCK))
-    return LayerDigest(f"sha256:{digest.hexdigest()}", layer.size)
+        yield _padding(file.size)
+    yield bytes(2 * _BLOCK)
 
 
 # --- copying
@@ -284,39 +330,13 @@ def _send(handle: int, target: int, offset: int, count: int, file: TreeFile) -> 
 
 
 def _hash_and_copy(layer: Layer, target: int, flusher: _Flusher, watch: Watch) -> LayerDigest:
-    """Hashes in a second thread what this one writes: the time of the slower of the two."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(_READ_BYTES))
-    doing = f"copying {layer.name}"
-    done = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
-
-        def put(data: memoryview) -> None:
-            hashed = pool.submit(digest.update, data)
-            try:
-                _write(target, data)
-            finally:
-                hashed.result()  # before the buffer is filled anew
-
-        for header, file in layer.entries():
-            digest.update(header)
-            _write(target, memoryview(header))
-            done += len(header)
-            if file is None:
-                continue
-            watch.advance(doing, done, layer.size)
-            with opened(file) as handle:
-                left = file.size
-                while left:
-                    count = _read(handle, buffer[: min(left, _READ_BYTES)], file)
-                    put(buffer[:count])
-                    left -= count
-                    done += count
-                    flusher.wrote(count)
-                    watch.advance(doing, done, layer.size)
-            put(memoryview(_padding(file.size)))
-        put(memoryview(bytes(2 * _BLOCK)))
-    return LayerDigest(f"sha256:{digest.hexdigest()}", layer.size)
+    """Takes the time of hashing or of copying, whichever is longer."""
+    with _Hasher() as hasher:
+        for data in _pieces(layer, hasher, watch, "copying"):
+            hasher.update(data)
+            _write(target, memoryview(data))
+            flusher.wrote(len(data))
+        return LayerDigest(hasher.finish(), layer.size)
 
 
 def _write(target: int, data: memoryview) -> None:

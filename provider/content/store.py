@@ -11,6 +11,7 @@ kill came between the two. Entries of index.json that are not ours stay as they 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -307,7 +308,11 @@ class Store:
 
     def _fill(self, incoming: Incoming, request: Request, watch: Watch) -> None:
         with disk_errors(self.root, incoming.blob.size):
-            written = write_layer(request.source, request.name, incoming.handle, self._cache, watch)
+            try:
+                written = write_layer(request.source, request.name, incoming.handle, self._cache, watch)
+            except OSError:
+                os.ftruncate(incoming.handle, 0)  # so that the error tells what is free without this half of a blob
+                raise
         if written.digest != incoming.blob.digest:
             raise ContentChangedError(
                 f"{request.source} changed since it was checked (it was {incoming.blob.digest}, it is "

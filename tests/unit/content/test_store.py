@@ -376,6 +376,24 @@ def test_a_disk_that_fills_up_while_documents_are_written(
     bench.assert_whole()
 
 
+def test_the_figure_of_a_full_disk_is_without_the_half_that_was_written(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.register("kept", b"one")
+    request = bench.request("a", bytes(MIB))
+    sizes: list[int] = []
+
+    def free(_: Path) -> int:
+        sizes.extend(path.stat().st_size for path in bench.incoming())
+        return 7 * MIB
+
+    monkeypatch.setattr(layout_module, "free_bytes", free)
+    monkeypatch.setattr(os, "sendfile", refuse(errno.ENOSPC))
+    with pytest.raises(ContentError, match=r"is full: 1\.0 MiB needed, 7\.0 MiB free;"):
+        bench.store.register(request)
+    assert sizes == [0]
+
+
 def test_a_disk_that_may_not_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.register("kept", b"one")
     request = bench.request("a", b"two")

@@ -164,7 +164,7 @@ def test_deleting_takes_models_that_no_resource_remembers(
     run(resource.create(context(), inputs))
     fill(inputs, tmp_path, MIB)
     run(resource.delete(context(), inputs["path"], inputs))
-    assert not (tmp_path / "stack").exists()
+    assert not (tmp_path / "stack" / "demo").exists()
     run(resource.delete(context(), inputs["path"], inputs))
 
 
@@ -178,7 +178,7 @@ def test_deleting_leaves_what_another_stack_uses(resource: ImageLayout, inputs: 
     run(resource.delete(context(), inputs["path"], inputs))
     assert store.damage("m", 1) is None
     run(resource.delete(context("other"), inputs["path"], inputs))
-    assert not (tmp_path / "stack").exists()
+    assert not (tmp_path / "stack" / "demo").exists()
 
 
 def test_deleting_leaves_other_files_and_says_so(resource: ImageLayout, inputs: Properties) -> None:

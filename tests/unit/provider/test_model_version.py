@@ -325,4 +325,4 @@ def test_deleting_leaves_nothing_of_a_workspace(stack: Stack) -> None:
     assert list((stack.store / "blobs" / "sha256").iterdir()) == []
     run(stack.resource.delete(stack.context(), "m", state))
     run(layout.delete(stack.context(), resource_id, layout_state))
-    assert not stack.home.parent.exists()
+    assert not stack.home.exists()
