@@ -12,6 +12,7 @@ from slipway_serving import __version__
 from slipway_serving.logs import LEVELS, configure
 from slipway_serving.settings import DEFAULT_GRACE, DEFAULT_PORT, Settings, SettingsError, app_root_of, number
 
+FRAMEWORKS = ("Onnx", "ScikitLearn", "TensorFlow", "LightGBM")
 KEY_VARIABLES = ("SLIPWAY_PRIMARY_KEY", "SLIPWAY_SECONDARY_KEY")
 
 
@@ -19,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The options, as `--help` shows them."""
     parser = argparse.ArgumentParser(
         prog="slipway-serve",
-        description="Serves an Azure ML v1 entry script (init() and run(data)) over HTTP.",
+        description="Serves an Azure ML v1 entry script (init() and run(data)), or a model without one, over HTTP.",
         epilog="Each option in [brackets] may come from the environment variable instead. "
         "Example: slipway-serve --entry-script score.py --model-dir model --port 8890",
         allow_abbrev=False,
@@ -37,6 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--model-dir", "--model_dir", metavar="DIR", help="the model's files, told to the script as AZUREML_MODEL_DIR"
+    )
+    what.add_argument(
+        "--framework",
+        metavar="NAME",
+        help="of a model without a script: Onnx, ScikitLearn, TensorFlow, LightGBM (default: by its files) "
+        "[SLIPWAY_FRAMEWORK]",
     )
     what.add_argument("--service-name", metavar="NAME", help="the service's name [SERVICE_NAME]")
     what.add_argument("--revision", metavar="ID", help="sent back as the header slipway-revision [SLIPWAY_REVISION]")
@@ -98,6 +105,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     for variable, value in (
         ("AZUREML_ENTRY_SCRIPT", options.entry_script),
         ("AZUREML_SOURCE_DIRECTORY", options.source_directory),
+        ("SLIPWAY_FRAMEWORK", options.framework),
         ("SERVICE_NAME", options.service_name),
         ("SLIPWAY_REVISION", options.revision),
         ("SLIPWAY_HOST", options.host),
@@ -128,8 +136,11 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
     environ = os.environ
     app_root = app_root_of(environ)
     entry_script = environ.get("AZUREML_ENTRY_SCRIPT") or None
-    if entry_script is None:
-        raise SettingsError("name the entry script with --entry-script or AZUREML_ENTRY_SCRIPT")
+    if entry_script is None and model_dir is None and not environ.get("AZUREML_MODEL_DIR"):
+        raise SettingsError("name an entry script with --entry-script, or a model that needs none with --model-dir")
+    framework = environ.get("SLIPWAY_FRAMEWORK") or None
+    if framework is not None and framework not in FRAMEWORKS:
+        raise SettingsError(f"SLIPWAY_FRAMEWORK is {framework!r}: give one of {', '.join(FRAMEWORKS)}")
     source_directory = app_root / environ.get("AZUREML_SOURCE_DIRECTORY", "")
     if not source_directory.is_dir():
         raise SettingsError(f"the source directory {source_directory} does not exist")
@@ -156,6 +167,7 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         entry_script=entry_script,
         app_root=app_root,
         source_directory=source_directory,
+        framework=framework,
         model_dir=model_dir if model_dir is None else str(Path(model_dir).resolve()),
         host=environ.get("SLIPWAY_HOST") or "127.0.0.1",
         port=number(environ, "SERVER_PORT", DEFAULT_PORT, most=65535),

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -92,7 +93,9 @@ class Server:
         settings, service = self.settings, self.service
         publish(settings)
         compat.install()
-        assert settings.entry_script is not None  # noqa: S101
+        if settings.entry_script is None:
+            service.use_model(Path(os.environ["AZUREML_MODEL_DIR"]))
+            return
         path = entry_script.find(settings.entry_script, settings.source_directory, settings.app_root)
         module = entry_script.load(path, settings.source_directory, settings.app_root)
         run = entry_script.run_of(module)

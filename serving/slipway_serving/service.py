@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -102,6 +103,22 @@ class Service:
             "/score": Endpoint(arguments, lambda _, result: encode(result), error_response),
             "/v2/infer": Endpoint(inferring.arguments, inferring.encode, v2.v2_error),
         }
+
+    def use_model(self, model_dir: Path) -> None:
+        """Load and serve a model without a script. Raises StartError. Called in the main thread."""
+        # Imported here, since NumPy and the frameworks are not every service's.
+        from slipway_serving import frameworks, scriptless
+
+        loaded = frameworks.load(model_dir, self.settings.framework)
+        predictor = scriptless.Predictor(loaded)
+        model = scriptless.describe(loaded, self.settings.service_name, self.settings.model_dir)
+        inferring = v2.Inferring(model, predictor.feed)
+        self.scoring.run = predictor.run
+        self.scoring.endpoints = {
+            "/score": Endpoint(predictor.arguments, predictor.encode, error_response),
+            "/v2/infer": Endpoint(inferring.arguments, inferring.encode, v2.v2_error),
+        }
+        self.model = model
 
     def lines(self, request: Request) -> str:
         """The header lines of a response, with those for pages of other origins."""

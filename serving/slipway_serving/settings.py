@@ -25,6 +25,8 @@ class Settings:
     app_root: Path
     source_directory: Path
     model_dir: str | None
+    framework: str | None
+    """What a model without an entry script is for; None: told by its files."""
     host: str
     port: int
     revision: str

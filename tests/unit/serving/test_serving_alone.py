@@ -153,7 +153,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_wrong_options_name_the_setting_and_the_range() -> None:
     for arguments, words in [
-        ([], "name the entry script with --entry-script"),
+        ([], "name an entry script with --entry-script"),
         (["--entry-script", "x.py", "--port", "70000"], "SERVER_PORT is 70000: give a whole number from 0 to 65535"),
         (["--entry-script", "x.py", "--port", "http"], "SERVER_PORT is 'http'"),
         (["--entry-script", "x.py", "--model-dir", "/nowhere"], "the model directory /nowhere does not exist"),
