@@ -80,6 +80,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="longest time in which a request is answered, then 504 (default: 60000) [SCORING_TIMEOUT_MS]",
     )
     load.add_argument(
+        "--max-batch-size",
+        metavar="N",
+        help="requests that one call of the model may take together (default: 1) [SLIPWAY_MAX_BATCH_SIZE]",
+    )
+    load.add_argument(
+        "--max-batch-wait-ms",
+        metavar="N",
+        help="how long a batch waits for more requests (default: 0) [SLIPWAY_MAX_BATCH_WAIT_MS]",
+    )
+    load.add_argument(
         "--max-body-bytes",
         metavar="N",
         help="largest request body, then 413 (default: 100 MiB) [SLIPWAY_MAX_BODY_BYTES]",
@@ -120,6 +130,8 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         ("SLIPWAY_MAX_CONCURRENT_REQUESTS", options.max_concurrent_requests),
         ("SLIPWAY_MAX_QUEUE_WAIT_MS", options.max_queue_wait_ms),
         ("SLIPWAY_MAX_QUEUE", options.max_queue),
+        ("SLIPWAY_MAX_BATCH_SIZE", options.max_batch_size),
+        ("SLIPWAY_MAX_BATCH_WAIT_MS", options.max_batch_wait_ms),
         ("SCORING_TIMEOUT_MS", options.scoring_timeout_ms),
         ("SLIPWAY_MAX_BODY_BYTES", options.max_body_bytes),
         ("SLIPWAY_GRACE_SECONDS", options.grace_seconds),
@@ -187,6 +199,8 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         worker=environ.get("SLIPWAY_WORKER", "0"),
         scheme="http" if certificate is None else "https",
         threads=number(environ, "SLIPWAY_MAX_CONCURRENT_REQUESTS", 0, most=1024) or None,
+        max_batch_size=number(environ, "SLIPWAY_MAX_BATCH_SIZE", 1, least=1, most=65536),
+        max_batch_wait_ms=number(environ, "SLIPWAY_MAX_BATCH_WAIT_MS", 0, most=60_000),
         scoring_timeout_ms=number(environ, "SCORING_TIMEOUT_MS", 60_000, least=1),
         max_queue_wait_ms=None if wait < 0 else wait,
         max_queue=number(environ, "SLIPWAY_MAX_QUEUE", 1000),

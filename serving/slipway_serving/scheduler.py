@@ -13,7 +13,8 @@ import ctypes
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +22,8 @@ from slipway_serving.messages import Request
 
 Work = Callable[[Request], bytes]
 """Computes the finished response of a request; must not raise."""
+WorkMany = Callable[["list[Request]"], "list[bytes]"]
+"""The same for several requests at once."""
 
 STUCK_LIMIT = 8
 """Workers that never came back from a call before the process calls itself unhealthy."""
@@ -32,6 +35,15 @@ class ScoringTimeout(BaseException):
     """Raised inside a `run` that is past its time limit. No Exception, so that a script's own handlers let it pass."""
 
 
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Several requests in one call: at most `size`, after waiting at most `wait` seconds for more of them."""
+
+    work: WorkMany
+    size: int
+    wait: float
+
+
 class _Worker:
     """One thread that runs the entry script. `lock` guards `current` against an interruption that comes too late."""
 
@@ -39,7 +51,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.ident = 0
-        self.current: Request | None = None
+        self.current: Sequence[Request] = ()
         self.interrupted = False
         self.retired = False
         self.overdue = 0.0
@@ -55,6 +67,7 @@ class Scheduler:
     def __init__(self, work: Work, wake: Callable[[], None], threads: int = 1) -> None:
         self.work = work
         self.threads = threads
+        self.batching: Batching | None = None
         self.done: deque[tuple[Request, bytes]] = deque()
         self.stuck = 0
         self._wake = wake
@@ -104,7 +117,7 @@ class Scheduler:
         """
         for worker in self._workers:
             with worker.lock:
-                if worker.current is request and not worker.interrupted:
+                if any(current is request for current in worker.current) and not worker.interrupted:
                     worker.interrupted = True
                     worker.overdue = perf_counter() + PATIENCE
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -136,7 +149,10 @@ class Scheduler:
         going = True
         while going:
             try:
-                self._work_on(worker)
+                if self.batching is None:
+                    self._work_on(worker)
+                else:
+                    self._work_on_batches(worker, self.batching)
                 going = worker.interrupted
             except ScoringTimeout:
                 going = True
@@ -154,10 +170,10 @@ class Scheduler:
             if request.answered:
                 continue
             request.running = True
-            worker.current = request
+            worker.current = (request,)
             payload = work(request)
             with lock:
-                worker.current = None
+                worker.current = ()
             if worker.interrupted:
                 return
             done.append((request, payload))
@@ -165,15 +181,61 @@ class Scheduler:
                 self._waking = True
                 self._wake()
 
+    def _work_on_batches(self, worker: _Worker, batching: Batching) -> None:
+        """The same with whatever waits taken up together: a batch is as large as the load makes it."""
+        while True:
+            batch = self._next_batch(batching)
+            if batch is None:
+                return
+            if not batch:
+                continue
+            for request in batch:
+                request.running = True
+            worker.current = batch
+            payloads = batching.work(batch)
+            with worker.lock:
+                worker.current = ()
+            self.done.extend(zip(batch, payloads, strict=True))
+            if not self._waking:
+                self._waking = True
+                self._wake()
+            if worker.interrupted:
+                return
+
+    def _next_batch(self, batching: Batching) -> list[Request] | None:
+        """What waits, and what comes within the time allowed for it, up to the largest size; None to stop."""
+        first = self._queue.get()
+        if first is None:
+            return None
+        batch = [first]
+        ends = perf_counter() + batching.wait
+        while len(batch) < batching.size:
+            left = ends - perf_counter()
+            try:
+                request = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if request is None:
+                # For the next turn: this worker still has work to do.
+                self._queue.put(None)
+                break
+            batch.append(request)
+        return [request for request in batch if not request.answered]
+
     def _recover(self, worker: _Worker) -> None:
         """Put a worker in order that was interrupted, whether the interruption has arrived or is still on its way."""
         with contextlib.suppress(ScoringTimeout):
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), None)
         with worker.lock:
-            worker.current = None
+            unfinished = [request for request in worker.current if not request.answered]
+            worker.current = ()
             worker.interrupted = False
             if worker.retired:
                 self.stuck -= 1
+        for request in unfinished:
+            # The other requests of a batch that was interrupted for one of them
+            request.running = False
+            self._queue.put(request)
 
 
 class AsyncScheduler:

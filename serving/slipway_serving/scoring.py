@@ -18,6 +18,8 @@ from slipway_serving.messages import Request, Response, serialise
 RUN_FAILED = (("x-ms-run-function-failed", "True"),)
 NOT_FAILED = "x-ms-run-function-failed: False\r\n"
 SCRIPT_FAILED = "An unexpected error occurred in scoring script. Check the logs for more info."
+RunMany = Callable[["list[dict[str, Any]]"], "list[Any]"]
+"""Takes the keyword arguments of several calls of `run`; returns their results in order."""
 Fail = Callable[[int, str, "tuple[tuple[str, str], ...]"], Response]
 
 
@@ -38,6 +40,7 @@ class Scoring:
         self.front = front
         self.access_log = access_log
         self.run: Run = lambda **_: None
+        self.run_many: RunMany | None = None
         self.endpoints: dict[str, Endpoint] = {}
 
     def work(self, request: Request) -> bytes:
@@ -57,6 +60,45 @@ class Scoring:
             return self.finish(request, self._raised(endpoint, request, error))
         request.executed_ms = (perf_counter() - started) * 1000
         return self.finish(request, self._encoded(endpoint, request, result))
+
+    def work_many(self, requests: list[Request]) -> list[bytes]:
+        """The finished responses for several requests that `run_many` takes together; never raises.
+
+        Where the call for all of them fails, each is called for alone, so that one bad request spoils no other.
+        """
+        assert self.run_many is not None  # noqa: S101
+        payloads: dict[int, bytes] = {}
+        calls: list[tuple[int, Endpoint, dict[str, Any]]] = []
+        for index, request in enumerate(requests):
+            endpoint = self.endpoints[request.route]
+            try:
+                if b"content-encoding" in request.headers:
+                    encoding.unpack(request, self.front.limits.body)
+                calls.append((index, endpoint, endpoint.arguments(request)))
+            except BadInputError as error:
+                payloads[index] = self.finish(request, endpoint.fail(error.status, error.message, ()))
+        started = perf_counter()
+        results: list[Any] | None = None
+        if len(calls) > 1:
+            try:
+                results = list(self.run_many([arguments for _, _, arguments in calls]))
+            except (Exception, SystemExit, KeyboardInterrupt) as error:
+                logs.warning(f"a batch of {len(calls)} failed and is done one by one: {describe(error)}")
+            if results is not None and len(results) != len(calls):
+                logs.error(
+                    f"run_batch() returned {len(results)} results for {len(calls)} calls; they are done one by one"
+                )
+                results = None
+        elapsed = (perf_counter() - started) * 1000
+        for position, (index, endpoint, _) in enumerate(calls):
+            request = requests[index]
+            if results is None:
+                payloads[index] = self.work(request)
+                continue
+            request.executed_ms = elapsed
+            logs.current.set(request)
+            payloads[index] = self.finish(request, self._encoded(endpoint, request, results[position]))
+        return [payloads[index] for index in range(len(requests))]
 
     async def work_async(self, request: Request) -> bytes:
         """The same for a `run` that is a coroutine function."""

@@ -103,6 +103,8 @@ class Server:
         if inspect.iscoroutinefunction(inspect.unwrap(run)):
             entry_script.initialise(module, service.use_async().loop.run_until_complete)
         else:
+            run_many = getattr(module, "run_batch", None)
+            service.batch(run_many, "the entry script defines no run_batch(calls)")
             entry_script.initialise(module, asyncio.run)
 
     def _failed(self, failure: StartError) -> int:

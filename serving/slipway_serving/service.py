@@ -19,11 +19,12 @@ from slipway_serving import __version__, logs, metrics, v2
 from slipway_serving.access import CHALLENGE, Keys
 from slipway_serving.binding import Run, bind, encode
 from slipway_serving.cors import Cors
+from slipway_serving.failures import StartError
 from slipway_serving.http1 import Front, Limits, write_response
 from slipway_serving.messages import TEXT, Request, Response, error_response, identifiers, json_response
 from slipway_serving.model import ServedModel, of_script
-from slipway_serving.scheduler import AsyncScheduler, Scheduler
-from slipway_serving.scoring import Endpoint, Scoring
+from slipway_serving.scheduler import AsyncScheduler, Batching, Scheduler
+from slipway_serving.scoring import Endpoint, RunMany, Scoring
 from slipway_serving.settings import Settings, otlp_endpoint
 
 if TYPE_CHECKING:
@@ -93,6 +94,17 @@ class Service:
         }
         self.names = {path: path.decode() for path in self.routes}
 
+    def batch(self, run_many: RunMany | None, what: str) -> None:
+        """Work in batches if the settings ask for it. Raises StartError where the model does not allow it."""
+        size = self.settings.max_batch_size
+        if size <= 1:
+            return
+        if run_many is None:
+            raise StartError("BatchError", f"--max-batch-size is {size}, but {what}.")
+        self.scoring.run_many = run_many
+        assert isinstance(self.scheduler, Scheduler)  # noqa: S101
+        self.scheduler.batching = Batching(self.scoring.work_many, size, self.settings.max_batch_wait_ms / 1000)
+
     def use_script(self, run: Run) -> None:
         """Serve this `run`. Raises StartError where requests cannot be given to it."""
         arguments = bind(run)
@@ -119,6 +131,8 @@ class Service:
             "/v2/infer": Endpoint(inferring.arguments, inferring.encode, v2.v2_error),
         }
         self.model = model
+        run_many = predictor.run_many if loaded.batchable else None
+        self.batch(run_many, "this model's rows depend on each other, or their number is fixed")
 
     def lines(self, request: Request) -> str:
         """The header lines of a response, with those for pages of other origins."""

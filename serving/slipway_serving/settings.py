@@ -55,6 +55,10 @@ class Settings:
     threads: int | None
     """Calls of `run` at the same time in one process (Azure: maxConcurrentRequestsPerContainer); None: 1, or 64 where
     `run` is a coroutine function."""
+    max_batch_size: int
+    """Requests that one call of the model may take together; 1: none."""
+    max_batch_wait_ms: int
+    """How long a batch may wait for more requests; 0: it takes what is there."""
     scoring_timeout_ms: int
     max_queue_wait_ms: int | None
     max_queue: int
