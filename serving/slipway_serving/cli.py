@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from slipway_serving import __version__
+from slipway_serving.collection import writable
 from slipway_serving.logs import LEVELS, configure
-from slipway_serving.settings import DEFAULT_GRACE, DEFAULT_PORT, Settings, SettingsError, app_root_of, number
+from slipway_serving.settings import DEFAULT_GRACE, DEFAULT_PORT, Settings, SettingsError, app_root_of, number, share
 
 FRAMEWORKS = ("Onnx", "ScikitLearn", "TensorFlow", "LightGBM")
 KEY_VARIABLES = ("SLIPWAY_PRIMARY_KEY", "SLIPWAY_SECONDARY_KEY")
@@ -99,6 +100,21 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how long SIGTERM waits for open requests (default: 30) [SLIPWAY_GRACE_SECONDS]",
     )
+    collect = parser.add_argument_group("data collection")
+    collect.add_argument(
+        "--collect-dir",
+        metavar="DIR",
+        help="where inputs and outputs are kept (default: nowhere) [SLIPWAY_COLLECT_DIR]",
+    )
+    collect.add_argument(
+        "--collect-sample", metavar="SHARE", help="share of requests, 0 to 1 (default: 1) [SLIPWAY_COLLECT_SAMPLE]"
+    )
+    collect.add_argument(
+        "--collect-redact", metavar="NAMES", help="JSON members to black out, by commas [SLIPWAY_COLLECT_REDACT]"
+    )
+    collect.add_argument(
+        "--collect-max-bytes", metavar="N", help="what it may take on disk (default: 1 GiB) [SLIPWAY_COLLECT_MAX_BYTES]"
+    )
     log = parser.add_argument_group("what it says")
     log.add_argument("--access-log", action="store_true", help="log every request, not only those that fail")
     log.add_argument("--log-format", metavar="KIND", help="text or json (default: text) [SLIPWAY_LOG_FORMAT]")
@@ -121,6 +137,10 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         ("SLIPWAY_HOST", options.host),
         ("SERVER_PORT", options.port),
         ("AML_CORS_ORIGINS", options.cors_origins),
+        ("SLIPWAY_COLLECT_DIR", options.collect_dir),
+        ("SLIPWAY_COLLECT_SAMPLE", options.collect_sample),
+        ("SLIPWAY_COLLECT_REDACT", options.collect_redact),
+        ("SLIPWAY_COLLECT_MAX_BYTES", options.collect_max_bytes),
         ("SLIPWAY_LOG_FORMAT", options.log_format),
         ("AZUREML_LOG_LEVEL", options.log_level),
         ("WORKER_COUNT", options.workers),
@@ -167,6 +187,10 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
     log_level = (environ.get("AZUREML_LOG_LEVEL") or "INFO").upper()
     if log_level not in LEVELS:
         raise SettingsError(f"AZUREML_LOG_LEVEL is {log_level!r}: give one of {', '.join(LEVELS)}")
+    collect_dir = Path(environ["SLIPWAY_COLLECT_DIR"]) if environ.get("SLIPWAY_COLLECT_DIR") else None
+    if collect_dir is not None and (trouble := writable(collect_dir)) is not None:
+        raise SettingsError(f"data cannot be collected to {collect_dir}: {trouble}")
+    collect_sample = share(environ, "SLIPWAY_COLLECT_SAMPLE")
     # Taken out of the environment, where the script and whatever it starts would find them.
     primary_key, secondary_key = (environ.pop(name, "") or None for name in KEY_VARIABLES)
     certificate, key = (
@@ -208,6 +232,10 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         client_timeout=float(number(environ, "SLIPWAY_CLIENT_TIMEOUT_S", 20, least=1, most=86400)),
         keep_alive=float(number(environ, "SLIPWAY_KEEP_ALIVE_S", 75, least=1, most=86400)),
         grace=float(number(environ, "SLIPWAY_GRACE_SECONDS", int(DEFAULT_GRACE), most=86400)),
+        collect_dir=collect_dir,
+        collect_sample=collect_sample,
+        collect_redact=frozenset(n.strip() for n in environ.get("SLIPWAY_COLLECT_REDACT", "").split(",") if n.strip()),
+        collect_max_bytes=number(environ, "SLIPWAY_COLLECT_MAX_BYTES", 1024**3, least=1),
         access_log=access_log,
         log_json=log_format == "json",
         log_level=log_level,

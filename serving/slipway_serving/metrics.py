@@ -38,13 +38,13 @@ class Metrics:
             self.run_calls += 1
             self.run_seconds += run_ms / 1000
 
-    def snapshot(self, in_flight: int, queued: int) -> Snapshot:
+    def snapshot(self, in_flight: int, queued: int, dropped: int) -> Snapshot:
         """Everything counted so far, and two figures of this moment."""
         return {
             "requests": {f"{route} {status}": [count] for (route, status), count in self.requests.items()},
             "durations": {route: list(row) for route, row in self.durations.items()},
             "run": {"": [self.run_calls, self.run_seconds]},
-            "now": {"": [in_flight, queued, self.cut_off]},
+            "now": {"": [in_flight, queued, self.cut_off, dropped]},
         }
 
 
@@ -110,11 +110,12 @@ def render(snapshot: Snapshot, labels: dict[str, str]) -> bytes:
     start("slipway_run_duration_seconds", "summary", "Time inside the script's run().")
     sample("slipway_run_duration_seconds_sum", seconds)
     sample("slipway_run_duration_seconds_count", calls)
-    in_flight, queued, cut_off = snapshot["now"][""]
+    in_flight, queued, cut_off, dropped = snapshot["now"][""]
     for name, kind, value, text in (
         ("slipway_requests_in_flight", "gauge", in_flight, "Requests read and not answered yet."),
         ("slipway_requests_queued", "gauge", queued, "Requests that wait for a worker."),
         ("slipway_clients_cut_off_total", "counter", cut_off, "Connections ended for what is no request, or too slow."),
+        ("slipway_collection_dropped_total", "counter", dropped, "Collected records for which there was no room."),
     ):
         start(name, kind, text)
         sample(name, value)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from slipway_serving import encoding, logs
 from slipway_serving.binding import Arguments, BadInputError, Run, refused_by_schema
+from slipway_serving.collection import Collector
 from slipway_serving.failures import describe, user_traceback
 from slipway_serving.http1 import Front
 from slipway_serving.messages import Request, Response, serialise
@@ -41,6 +42,9 @@ class Scoring:
         self.access_log = access_log
         self.run: Run = lambda **_: None
         self.run_many: RunMany | None = None
+        self.collector: Collector | None = None
+        self.collected_as = ("", "")
+        """Model and version under which requests are collected."""
         self.endpoints: dict[str, Endpoint] = {}
 
     def work(self, request: Request) -> bytes:
@@ -140,8 +144,11 @@ class Scoring:
         """The bytes of a response, its headers complete."""
         if response.status >= 400:
             logs.request_failed(request, response.status, response.body)
-        elif self.access_log:
-            logs.request_done(request, response.status)
+        else:
+            if self.access_log:
+                logs.request_done(request, response.status)
+            if self.collector is not None:
+                self.collector.request(request, *self.collected_as, response.body, response.content_type)
         front = self.front
         extra = front.date + front.common + front.lines(request)
         if not response.headers:

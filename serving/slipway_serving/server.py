@@ -290,6 +290,8 @@ class Server:
 
     def _end(self) -> None:
         """Nothing is open any more: let the main thread end the process, or do it here where that thread is stuck."""
+        if self.service.scoring.collector is not None:
+            self.service.scoring.collector.close()
         if self.service.tracer is not None:
             self.service.tracer.close()
         if self.control is not None:

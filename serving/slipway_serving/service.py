@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from slipway_serving import __version__, logs, metrics, v2
+from slipway_serving import __version__, collection, logs, metrics, v2
 from slipway_serving.access import CHALLENGE, Keys
 from slipway_serving.binding import Run, bind, encode
 from slipway_serving.cors import Cors
@@ -78,6 +78,16 @@ class Service:
         self.model: ServedModel | None = None
         self.descriptions: dict[str, Response] = {}
         self.scoring = Scoring(self.front, settings.access_log)
+        if settings.collect_dir is not None:
+            collection.active = self.scoring.collector = collection.Collector(
+                settings.collect_dir,
+                settings.service_name,
+                settings.revision,
+                settings.worker,
+                settings.collect_sample,
+                settings.collect_redact,
+                settings.collect_max_bytes,
+            )
         self.scheduler: Scheduler | AsyncScheduler = Scheduler(self.scoring.work, wake, settings.threads or 1)
         self.timeout = settings.scoring_timeout_ms / 1000
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
@@ -111,6 +121,7 @@ class Service:
         self.model = of_script(run, self.settings.service_name, self.settings.model_dir)
         inferring = v2.Inferring(self.model, v2.script_feed(run))
         self.scoring.run = run
+        self.scoring.collected_as = (self.model.name, self.model.version)
         self.scoring.endpoints = {
             "/score": Endpoint(arguments, lambda _, result: encode(result), error_response),
             "/v2/infer": Endpoint(inferring.arguments, inferring.encode, v2.v2_error),
@@ -126,6 +137,7 @@ class Service:
         model = scriptless.describe(loaded, self.settings.service_name, self.settings.model_dir)
         inferring = v2.Inferring(model, predictor.feed)
         self.scoring.run = predictor.run
+        self.scoring.collected_as = (model.name, model.version)
         self.scoring.endpoints = {
             "/score": Endpoint(predictor.arguments, predictor.encode, error_response),
             "/v2/infer": Endpoint(inferring.arguments, inferring.encode, v2.v2_error),
@@ -241,7 +253,8 @@ class Service:
         """What this process has counted."""
         active = [connection.active for connection in self.front.connections]
         in_flight = sum(1 for request in active if request is not None and request.route != "/metrics")
-        return self.metrics.snapshot(in_flight, self.scheduler.queued)
+        dropped = 0 if self.scoring.collector is None else self.scoring.collector.dropped
+        return self.metrics.snapshot(in_flight, self.scheduler.queued, dropped)
 
     def labels(self) -> dict[str, str]:
         """The labels of every sample."""

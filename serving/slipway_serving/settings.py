@@ -69,6 +69,14 @@ class Settings:
     keep_alive: float
     """Seconds that a connection may stay idle."""
     grace: float
+    collect_dir: Path | None
+    """Where inputs and outputs are collected; None: nowhere."""
+    collect_sample: float
+    """The share of requests that is collected, 0 to 1."""
+    collect_redact: frozenset[str]
+    """Names of JSON members whose values are blacked out."""
+    collect_max_bytes: int
+    """What the collected data of this service may take on disk."""
     access_log: bool
     log_json: bool
     log_level: str
@@ -85,6 +93,18 @@ def number(environ: Mapping[str, str], name: str, default: int, *, least: int = 
         raise SettingsError(f"{name} is {text!r}: give a whole number from {least} to {most}") from None
     if not least <= value <= most:
         raise SettingsError(f"{name} is {value}: give a whole number from {least} to {most}")
+    return value
+
+
+def share(environ: Mapping[str, str], name: str) -> float:
+    """A share from 0 to 1 from the environment; 1 where it is not set. Raises SettingsError."""
+    text = environ.get(name, "").strip() or "1"
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise SettingsError(f"{name} is {text!r}: give a share from 0 to 1")
     return value
 
 

@@ -30,6 +30,7 @@ MODULES = {
     "inference_schema.parameter_types.standard_py_parameter_type": "slipway_serving.compat.schema",
     "inference_schema.parameter_types.numpy_parameter_type": "slipway_serving.compat.schema_numpy",
     "inference_schema.parameter_types.pandas_parameter_type": "slipway_serving.compat.schema_pandas",
+    "azureml.monitoring": "slipway_serving.compat.monitoring",
     "azureml.core": "slipway_serving.compat.core",
     "azureml.core.model": "slipway_serving.compat.core",
 }
