@@ -4,8 +4,6 @@ The scoring server's own requirements are resolved together with the user's, so 
 environment is made, and not when a service starts.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path

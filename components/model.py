@@ -1,7 +1,5 @@
 """Models: files registered under a name, with versions that count up and metadata that may change."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -66,6 +64,7 @@ class Model(pulumi.ComponentResource):
             pulumi.ResourceOptions(parent=self),
         )
         self._name = args["name"]
+        self._references: dict[int | None, pulumi.Output[dict[str, Any]]] = {}
         self._versions = resource.versions
         self.version = resource.version
         self.digest = resource.digest
@@ -76,9 +75,11 @@ class Model(pulumi.ComponentResource):
         """`name`, `version` and layer `digest` of a version, the current one where none is given.
 
         Fails, in a preview too where the versions are known, when the registry does not have it."""
-        return pulumi.Output.all(self.version, self._versions).apply(
-            lambda known: _reference(self._name, version if version is not None else known[0], known[1])
-        )
+        if version not in self._references:
+            self._references[version] = pulumi.Output.all(self.version, self._versions).apply(
+                lambda known: _reference(self._name, version if version is not None else known[0], known[1])
+            )
+        return self._references[version]
 
 
 def _reference(name: str, version: int, versions: Mapping[str, str]) -> dict[str, Any]:

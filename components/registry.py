@@ -1,7 +1,5 @@
 """The container registry of a workspace, and what its tiers mean. On this machine it is an OCI image layout."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 

@@ -1,7 +1,5 @@
 """Web services: models behind an entry script, on a compute target."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -43,9 +41,9 @@ class Webservice(pulumi.ComponentResource):
     """Transitioning, Unhealthy, Unschedulable, Failed or Healthy."""
     revision: pulumi.Output[str]
     """The revision that serves."""
-    scoring_uri: pulumi.Output[str]
+    scoring_uri: pulumi.Input[str]
     """Where requests go."""
-    swagger_uri: pulumi.Output[str]
+    swagger_uri: pulumi.Input[str]
     """Where its interface is described."""
 
     def __init__(self, name: str, args: WebserviceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -68,5 +66,5 @@ class Webservice(pulumi.ComponentResource):
         self.state = deployed.state
         self.revision = deployed.revision
         self.scoring_uri = deployed.scoring_uri
-        self.swagger_uri = deployed.scoring_uri.apply(lambda uri: uri.removesuffix("/score") + "/swagger.json")
+        self.swagger_uri = deployed.swagger_uri
         self.register_outputs({"state": self.state, "revision": self.revision, "scoringUri": self.scoring_uri})

@@ -1,7 +1,5 @@
 """The workspace: what all assets and services of a stack belong to."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
@@ -14,17 +15,25 @@ from infra.load import load  # noqa: E402
 from infra.problems import ConfigurationError  # noqa: E402
 from infra.stack import deploy  # noqa: E402
 
-stack = pulumi.get_stack()
-try:
-    plan = load(
-        json.loads(os.environ.get("PULUMI_CONFIG", "{}")),
-        json.loads(os.environ.get("PULUMI_CONFIG_SECRET_KEYS", "[]")),
-        ROOT,
-        stack,
-    )
-except ConfigurationError as error:
-    raise pulumi.RunError(str(error)) from None
 
-home = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway").resolve() / stack / plan.workspace.name
-for name, value in deploy(plan, ROOT, home, stack).items():
-    pulumi.export(name, value)
+async def program() -> dict[str, Any]:
+    """Declares the stack's resources; returns its outputs."""
+    stack = pulumi.get_stack()
+    try:
+        plan = load(
+            json.loads(os.environ.get("PULUMI_CONFIG", "{}")),
+            json.loads(os.environ.get("PULUMI_CONFIG_SECRET_KEYS", "[]")),
+            ROOT,
+            stack,
+        )
+    except ConfigurationError as error:
+        raise pulumi.RunError(str(error)) from None
+    home = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway").resolve() / stack / plan.workspace.name
+    outputs = deploy(plan, ROOT, home, stack)
+    # What is still pending when a program ends, the SDK looks through again for each output that becomes known: that
+    # grows with the square of their number. Waiting here leaves it nothing to look through.
+    await pulumi.Output.from_input(outputs).future()
+    return outputs
+
+
+pulumi.run(program)

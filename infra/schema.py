@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
+from infra import config
 from infra.config import NAMESPACE, StackConfig
 
 FILE = Path(__file__).resolve().parents[1] / "stacks" / "schema.json"
@@ -17,6 +23,7 @@ FILE = Path(__file__).resolve().parents[1] / "stacks" / "schema.json"
 def stack_file_schema() -> str:
     """The schema of `stacks/Pulumi.<stack>.yaml` as a JSON text (JSON Schema, draft 2020-12)."""
     schema: dict[str, Any] = StackConfig.model_json_schema(by_alias=True, mode="validation")
+    _describe(schema)
     sections = {NAMESPACE + name: section for name, section in schema["properties"].items()}
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -38,6 +45,19 @@ def stack_file_schema() -> str:
         "$defs": schema["$defs"],
     }
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _describe(schema: dict[str, Any]) -> None:
+    """Gives every property its field's docstring: the text below the field in the source of `infra.config`."""
+    for section in ast.parse(inspect.getsource(config)).body:
+        if not isinstance(section, ast.ClassDef):
+            continue
+        place = schema if section.name == StackConfig.__name__ else schema["$defs"].get(section.name)
+        for field, text in itertools.pairwise(section.body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
+                    if place is not None:
+                        place["properties"][to_camel(name)]["description"] = docstring
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Which files make a revision, and the environment its process sees, is written in
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -18,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
 from provider.content.errors import ContentError
-from provider.content.source import code_digest
+from provider.content.source import code_digest, code_listing
 from provider.entry_script import inspect_entry_script
 from provider.local import client, ports, shared
 from provider.local.layout import PARTIAL, ServicePaths, locked, remove_if_empty, remove_tree
@@ -32,7 +33,8 @@ DEFAULT_DRAIN_SECONDS = 30
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]*")
-_COMPUTED = ("codeDigest", "serverDigest", "sampleDigest")
+_COMPUTED = ("codeDigest", "code", "serverDigest", "sampleDigest")
+_MOST_LISTED_FILES = 100
 
 T = TypeVar("T")
 
@@ -51,6 +53,8 @@ class LocalService(Resource):
         "sourceDirectory": Input("string", silent=True),
         "entryScript": Input("string"),
         "codeDigest": Input("string", required=False),
+        # The files behind it, so that a preview can say which of them changed.
+        "code": Input("map", required=False),
         "serverDirectory": Input("string", silent=True),
         "serverDigest": Input("string", required=False),
         "models": Input("list"),
@@ -211,9 +215,10 @@ def _checked(news: Properties) -> tuple[Properties, list[Failure]]:
     if not failures:
         failures = list(_port_failures(news))
     completed = {name: value for name, value in news.items() if name not in _COMPUTED}
-    sources: list[tuple[str, str, Callable[[Path], str]]] = [
+    sources: list[tuple[str, str, Callable[[Path], Any]]] = [
         ("codeDigest", "sourceDirectory", code_digest),
-        ("serverDigest", "serverDirectory", code_digest),
+        ("code", "sourceDirectory", _listing),
+        ("serverDigest", "serverDirectory", _server_digest),
         ("sampleDigest", "sampleRequest", _file_digest),
     ]
     for target, source, digest_of in sources:
@@ -224,7 +229,8 @@ def _checked(news: Properties) -> tuple[Properties, list[Failure]]:
             try:
                 completed[target] = digest_of(Path(path))
             except (OSError, ContentError) as error:
-                failures.append(Failure(source, _reason(error, path)))
+                failure = Failure(source, _reason(error, path))
+                failures += [] if failure in failures else [failure]
     return completed, failures
 
 
@@ -232,6 +238,16 @@ def _reason(error: Exception, path: str) -> str:
     if isinstance(error, OSError):
         return f"{path} cannot be read: {error.strerror or error}"
     return str(error)
+
+
+def _listing(path: Path) -> dict[str, str] | None:
+    return code_listing(path, _MOST_LISTED_FILES)
+
+
+@functools.cache
+def _server_digest(path: Path) -> str:
+    # Once a run: all services of a stack have the same server, and a copy of it is held to this digest.
+    return code_digest(path)
 
 
 def _file_digest(path: Path) -> str:

@@ -3,8 +3,6 @@
 Each class documents its outputs; the inputs are documented where they are declared, in the module of the resource.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
@@ -18,12 +16,14 @@ class _SlipwayResource(pulumi.CustomResource):
     def __init__(
         self,
         token: str,
-        name: str,
+        resource_name: str,
         args: Mapping[str, Any],
         outputs: Sequence[str],
         opts: pulumi.ResourceOptions | None,
     ) -> None:
-        super().__init__(token, name, {**dict.fromkeys(outputs), **args}, opts)
+        # The SDK makes an Output of every property it is given, also of one that is None: what is not set stays out.
+        given = {name: value for name, value in args.items() if value is not None}
+        super().__init__(token, resource_name, {**dict.fromkeys(outputs), **given}, opts)
 
     def translate_input_property(self, prop: str) -> str:
         head, *tail = prop.split("_")
@@ -66,11 +66,9 @@ class ImageLayout(_SlipwayResource):
 
     path: pulumi.Output[str]
     """Folder of the layout."""
-    tier: pulumi.Output[str]
-    """The tier in force."""
 
     def __init__(self, name: str, args: ImageLayoutArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slipway:index:ImageLayout", name, args, ["path", "tier"], opts)
+        super().__init__("slipway:index:ImageLayout", name, args, ["path"], opts)
 
 
 class ModelVersionArgs(TypedDict):
@@ -166,11 +164,9 @@ class LocalService(_SlipwayResource):
 
     revision: pulumi.Output[str]
     """The revision asked for."""
-    scoring_uri: pulumi.Output[str]
-    """Where requests go."""
 
     def __init__(self, name: str, args: LocalServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slipway:index:LocalService", name, args, ["revision", "scoring_uri"], opts)
+        super().__init__("slipway:index:LocalService", name, args, ["revision"], opts)
 
 
 class EndpointArgs(TypedDict):
@@ -191,8 +187,6 @@ class Endpoint(_SlipwayResource):
 
     state: pulumi.Output[str]
     """Transitioning, Unhealthy, Unschedulable, Failed or Healthy."""
-    message: pulumi.Output[str]
-    """The state's cause, in words."""
 
     def __init__(self, name: str, args: EndpointArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slipway:index:Endpoint", name, args, ["state", "message"], opts)
+        super().__init__("slipway:index:Endpoint", name, args, ["state"], opts)

@@ -1,7 +1,5 @@
 """What a web service asks of a compute target, and what it gets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -34,7 +32,10 @@ class Deployed:
     state: pulumi.Output[str]
     """Transitioning, Unhealthy, Unschedulable, Failed or Healthy."""
     revision: pulumi.Output[str]
-    scoring_uri: pulumi.Output[str]
+    scoring_uri: pulumi.Input[str]
+    """Where requests go."""
+    swagger_uri: pulumi.Input[str]
+    """Where the service's interface is described."""
 
 
 class ComputeTarget(Protocol):

@@ -1,7 +1,5 @@
 """This machine as a compute target: a supervised process a service, without a container."""
 
-from __future__ import annotations
-
 import pulumi
 
 from components.environment import SERVING
@@ -18,6 +16,7 @@ class LocalTarget:
 
     def deploy(self, name: str, deployment: Deployment, parent: pulumi.Resource) -> Deployed:
         """A `LocalService`, and an `Endpoint` that waits for it."""
+        uri = f"http://127.0.0.1:{deployment.port}"
         below = pulumi.ResourceOptions(parent=parent)
         service = sdk.LocalService(
             f"{name}-service",
@@ -34,7 +33,8 @@ class LocalTarget:
                 "environment_variables": {
                     **deployment.environment.environment_variables,
                     **deployment.environment_variables,
-                },
+                }
+                or None,
                 "sample_request": deployment.sample_request,
                 "startup_timeout_seconds": deployment.startup_timeout_seconds,
             },
@@ -45,9 +45,9 @@ class LocalTarget:
             {
                 "target": {"kind": "local", "workspace": self._home, "service": deployment.service_name},
                 "revision": service.revision,
-                "scoring_uri": service.scoring_uri,
+                "scoring_uri": f"{uri}/score",
                 "sample_request": deployment.sample_request,
             },
             below,
         )
-        return Deployed(endpoint.state, service.revision, service.scoring_uri)
+        return Deployed(endpoint.state, service.revision, f"{uri}/score", f"{uri}/swagger.json")

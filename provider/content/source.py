@@ -21,6 +21,7 @@ from provider.content.watch import Watch
 
 _FORMAT = "code-1"
 _READ_BYTES = 1024 * 1024
+_LISTED_DIGITS = 12
 
 
 def walk_code(directory: Path) -> Tree:
@@ -42,6 +43,19 @@ def code_digest(directory: Path, cache: DigestCache | None = None, watch: Watch 
     except ContentChangedError as error:
         watch.warning(f"{error}; reading it once more")
     return _digest(walk_code(directory), cache, watch)
+
+
+def code_listing(directory: Path, most: int) -> dict[str, str] | None:
+    """Each file of the folder of code and the first digits of its sha256, to tell which ones changed; None where they
+    are more than `most`. Raises `ContentError`."""
+    tree = walk_code(directory)
+    if len(tree.files) > most:
+        return None
+    listing = {}
+    for file in tree.files:
+        with opened(file) as handle, open(handle, "rb", closefd=False) as content:
+            listing[file.path] = hashlib.file_digest(content, "sha256").hexdigest()[:_LISTED_DIGITS]
+    return listing
 
 
 def snapshot(directory: Path, target: Path, digest: str) -> None:

@@ -25,7 +25,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
         "versions": {"1": "sha256:one", "2": "sha256:two"},
     },
     "slipway:index:PythonEnvironment": {"python": "/home/env/bin/python", "lockDigest": "sha256:lock"},
-    "slipway:index:LocalService": {"revision": "abc", "scoringUri": "http://127.0.0.1:8890/score"},
+    "slipway:index:LocalService": {"revision": "abc"},
     "slipway:index:Endpoint": {"state": "Healthy", "message": ""},
 }
 
