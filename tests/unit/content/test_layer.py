@@ -212,19 +212,6 @@ def _refuse_large(real: Callable[..., object]) -> Callable[..., object]:
     return sha256
 
 
-def test_a_kernel_that_cannot_copy_is_done_without(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hashed = written(model, "m", forgetful(tmp_path))
-    layer_digest(model, "m", remembering(tmp_path))
-
-    def sendfile(*_: object) -> int:
-        raise OSError(22, "Invalid argument")
-
-    monkeypatch.setattr(os, "sendfile", sendfile)
-    assert written(model, "m", remembering(tmp_path)) == hashed
-
-
 # --- models that change while they are read
 
 

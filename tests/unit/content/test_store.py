@@ -299,14 +299,14 @@ class paused_copy:  # noqa: N801 - used as a function
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.started, self.go_on = threading.Event(), threading.Event()
-        real = layer_module._send
+        real = layer_module._write
 
-        def send(*arguments: Any) -> int:
+        def write(target: int, data: bytes) -> None:
             self.started.set()
             assert self.go_on.wait(20)
-            return real(*arguments)
+            real(target, data)
 
-        monkeypatch.setattr(layer_module, "_send", send)
+        monkeypatch.setattr(layer_module, "_write", write)
 
     def __enter__(self) -> tuple[threading.Event, threading.Event]:
         return self.started, self.go_on
@@ -337,7 +337,7 @@ def test_a_disk_with_too_little_room_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("step", ["sendfile", "write", "fdatasync", "ftruncate", "fsync", "fchmod"])
+@pytest.mark.parametrize("step", ["write", "fdatasync", "ftruncate", "fsync", "fchmod"])
 def test_a_disk_that_fills_up_in_any_step(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str, number: int
 ) -> None:
@@ -388,7 +388,7 @@ def test_the_figure_of_a_full_disk_is_without_the_half_that_was_written(
         return 7 * MIB
 
     monkeypatch.setattr(layout_module, "free_bytes", free)
-    monkeypatch.setattr(os, "sendfile", refuse(errno.ENOSPC))
+    monkeypatch.setattr(layer_module, "_write", refuse(errno.ENOSPC))
     with pytest.raises(ContentError, match=r"is full: 1\.0 MiB needed, 7\.0 MiB free;"):
         bench.store.register(request)
     assert sizes == [0]
@@ -522,13 +522,13 @@ store, source, name, mode = sys.argv[1:]
 cache = DigestCache(Path(store).parent / "cache", racy_ns=-(2**63))
 digest = layer_digest(Path(source), name, cache).digest
 if mode == "hang":
-    real = layer._send
-    def send(handle, target, offset, count, file):
-        if offset:
+    real = layer._write
+    def write(target, data):
+        real(target, data[:4096])
+        if len(data) > 4096:
             print("half-way", flush=True)
             threading.Event().wait()
-        return real(handle, target, offset, min(count, 4096), file)
-    layer._send = send
+    layer._write = write
 else:
     print("ready", flush=True)
     sys.stdin.readline()
