@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from provider import environments
+from provider.local import environment_folders
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
 from provider.values import UNKNOWN, Properties, is_known
 
@@ -66,7 +67,7 @@ class PythonEnvironment(Resource):
     async def update(self, context: Context, resource_id: str, state: Properties, news: Properties) -> Properties:
         outputs = await self._made(context, news)
         if not context.preview:
-            await asyncio.to_thread(environments.collect, Path(news["workspace"]))
+            await asyncio.to_thread(environment_folders.collect, Path(news["workspace"]))
         return outputs
 
     async def read(self, context: Context, resource_id: str, state: Properties) -> Properties | None:
@@ -78,8 +79,8 @@ class PythonEnvironment(Resource):
 
     async def delete(self, context: Context, resource_id: str, state: Properties) -> None:
         home = Path(state["workspace"])
-        environments.forget(home, resource_id)
-        await asyncio.to_thread(environments.collect, home)
+        environment_folders.forget(home, resource_id)
+        await asyncio.to_thread(environment_folders.collect, home)
 
     async def _made(self, context: Context, news: Properties) -> Properties:
         if context.preview:

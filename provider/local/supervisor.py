@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from provider.condition import Cause
-from provider.local import shared
+from provider.local import environment_folders, shared
 from provider.local.instance import Instance, Watch
 from provider.local.layout import SPEC, BusyError, ServicePaths, read_json, remove_tree, write_json
 from provider.local.listener import Listener
@@ -274,11 +274,12 @@ class Supervisor:
         # request ever passes through it.
         try:
             shared.collect(self._paths.home, wait=False)
+            environment_folders.collect(self._paths.home, wait=False)
         except BusyError:
             if not self._stopping:
                 asyncio.get_running_loop().call_later(_COLLECT_AGAIN_SECONDS, self._collect)
         except OSError as error:
-            self._log.write("supervisor", [f"unused models could not be removed: {error}"])
+            self._log.write("supervisor", [f"what is unused could not be removed: {error}"])
 
     # -- the rest ----------------------------------------------------------------------------------------------------
 

@@ -9,9 +9,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,14 @@ class Project:
         """Takes everything down, whatever a test left."""
         self.stack.cancel()
         self.stack.destroy()
+
+
+def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Waits until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.01)
 
 
 def post(url: str, body: bytes, timeout: float = 10) -> bytes:

@@ -7,21 +7,12 @@ import json
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors
-
-
-def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Waits until `condition` holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(0.01)
+from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors, eventually
 
 
 def workspace(project: Project) -> Path:

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.load import SteadyLoad
-from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors, free_port, revision_of
+from tests.e2e.project import (
+    ECHO,
+    Project,
+    answers,
+    descendants_of_supervisors,
+    eventually,
+    free_port,
+    revision_of,
+)
 
 
 def change_code(project: Project) -> None:
@@ -57,6 +65,19 @@ def test_an_update_under_load_fails_no_request(deployed: Project, change: Callab
     assert set(load.answers) <= {before, after}
 
 
+def test_what_the_old_revision_needed_goes_with_it(deployed: Project) -> None:
+    deployed.service["inference"]["environment"] = "minimal"
+    change_model(deployed)
+    deployed.write()
+
+    deployed.up()
+
+    home = deployed.home / "test" / "demo"
+    eventually(lambda: len(list(home.glob("services/echo/revisions/*"))) == 1, "the old revision is removed")
+    eventually(lambda: len(list(home.glob("environments/[!.]*"))) == 1, "its environment is removed")
+    eventually(lambda: len(list(home.glob("models/[!.]*"))) == 1, "its model is removed")
+
+
 def test_a_preview_shows_the_change_and_touches_nothing(deployed: Project) -> None:
     files = deployed.files()
     deployed.model.write_bytes(b"other weights")
@@ -65,6 +86,8 @@ def test_a_preview_shows_the_change_and_touches_nothing(deployed: Project) -> No
 
     assert "contentDigest" in text
     assert "echo-service" in text
+    deployed.script.write_text(deployed.script.read_text() + "# seen")
+    assert "score.py" in deployed.preview()
     assert deployed.files() == files
     assert deployed.score() is not None
     deployed.up()
