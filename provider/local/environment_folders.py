@@ -1,7 +1,8 @@
 """Which virtual environments of a workspace are in use, and the removal of those that are not.
 
 An environment's folder is needed while a `PythonEnvironment` refers to it or a revision's spec names its interpreter.
-The supervisor collects too, after it removed an old revision, so this imports little. `provider.environments` makes them.
+The supervisor collects too, after it removed an old revision, so this imports little. What makes them is
+`provider.environments`.
 """
 
 from __future__ import annotations
