@@ -2,8 +2,7 @@
 
 The same files give the same bytes on any machine and day: entries sorted by the bytes of their paths, owners, groups
 and times zero, modes 0755 (folders, executables) or 0644, every folder on the way written once before what it holds.
-The format is POSIX ustar; a pax record is added only for a name that is longer than 100 bytes or not ASCII, and for a
-size of 8 GiB or more. Written out here rather than with `tarfile`, whose bytes may change with Python's version.
+How an entry is written is `ustar`'s.
 
 A layer is streamed: memory does not grow with the model. Its size is known before a byte is read. Reading is guarded:
 files that change meanwhile are noticed by their signatures, never packed half old and half new.
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,11 +23,9 @@ from typing import TypeVar
 from provider.content.cache import DigestCache, Remembered
 from provider.content.errors import ContentChangedError, ContentError
 from provider.content.tree import Tree, TreeFile, signature_of, walk
+from provider.content.ustar import END_BYTES, folders_of, padded, padding, tar_header
 from provider.content.watch import Watch
 
-_BLOCK = 512
-_NAME_BYTES = 100
-_LARGEST_USTAR_SIZE = 0o77777777777
 _READ_BYTES = 1024 * 1024
 _WORTH_A_THREAD = 64 * 1024  # below that, handing bytes over costs more than hashing them
 _FORMAT = "layer-1"  # changes whenever the bytes of a layer do, so that digests remembered before are not used
@@ -62,19 +58,19 @@ class Layer:
     @cached_property
     def size(self) -> int:
         """Bytes of the tar."""
-        total = sum(len(header) + (_padded(file.size) if file else 0) for header, file in self.entries())
-        return total + 2 * _BLOCK
+        total = sum(len(header) + (padded(file.size) if file else 0) for header, file in self.entries())
+        return total + END_BYTES
 
     def entries(self) -> Iterator[tuple[bytes, TreeFile | None]]:
         """Headers in order, each with the file whose content follows it (none after a folder's)."""
         written: set[str] = set()
         for file in self.tree.files:
             path = f"{self.prefix}/{file.path}" if self.tree.is_folder else self.prefix
-            for folder in _folders_of(path):
+            for folder in folders_of(path):
                 if folder not in written:
                     written.add(folder)
-                    yield _header(folder + "/", 0o755, 0, b"5"), None
-            yield _header(path, 0o755 if file.executable else 0o644, file.size, b"0"), file
+                    yield tar_header(folder + "/", 0o755, 0, b"5"), None
+            yield tar_header(path, 0o755 if file.executable else 0o644, file.size, b"0"), file
 
 
 def layer_digest(source: Path, name: str, cache: DigestCache, watch: Watch | None = None) -> LayerDigest:
@@ -246,8 +242,8 @@ def _pieces(layer: Layer, watch: Watch, verb: str) -> Iterator[bytes | memoryvie
                 left -= count
                 done += count
                 watch.advance(doing, done, layer.size)
-        yield _padding(file.size)
-    yield bytes(2 * _BLOCK)
+        yield padding(file.size)
+    yield bytes(END_BYTES)
 
 
 # --- copying
@@ -278,69 +274,3 @@ def _write(target: int, data: bytes | memoryview) -> None:
         # What is written starts for the disk now, so that the flush at the end has little to wait for.
         position = os.lseek(target, 0, os.SEEK_CUR)
         os.posix_fadvise(target, position - len(data), len(data), os.POSIX_FADV_DONTNEED)
-
-
-# --- the tar format (POSIX.1-2017, pax: "ustar Interchange Format" and "pax Header Block")
-
-
-def _folders_of(path: str) -> Iterator[str]:
-    position = path.find("/")
-    while position >= 0:
-        yield path[:position]
-        position = path.find("/", position + 1)
-
-
-def _padded(size: int) -> int:
-    return -(-size // _BLOCK) * _BLOCK
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % _BLOCK)
-
-
-def _header(path: str, mode: int, size: int, kind: bytes) -> bytes:
-    """The header blocks of one entry, with a pax header before them where ustar cannot hold the name or the size."""
-    name = path.encode()
-    records = b""
-    if len(name) > _NAME_BYTES or not path.isascii():
-        records += _pax_record(b"path", name)
-        name = path.encode("ascii", "replace")[:_NAME_BYTES]
-    if size > _LARGEST_USTAR_SIZE:
-        records += _pax_record(b"size", b"%d" % size)
-        size = 0
-    extended = b""
-    if records:
-        extended = _ustar(b"././@PaxHeader", 0o644, len(records), b"x") + records + _padding(len(records))
-    return extended + _ustar(name, mode, size, kind)
-
-
-def _pax_record(key: bytes, value: bytes) -> bytes:
-    """`<length> <key>=<value>\\n`, where the length counts its own digits too."""
-    rest = len(key) + len(value) + 3
-    length = rest + len(str(rest))
-    if rest + len(str(length)) != length:
-        length = rest + len(str(length))
-    return b"%d %s=%s\n" % (length, key, value)
-
-
-def _ustar(name: bytes, mode: int, size: int, kind: bytes) -> bytes:
-    fields = (
-        name.ljust(100, b"\0"),
-        b"%07o\0" % stat.S_IMODE(mode),
-        b"0000000\0",  # uid
-        b"0000000\0",  # gid
-        b"%011o\0" % size,
-        b"00000000000\0",  # mtime
-        b" " * 8,  # the checksum counts as spaces while it is computed
-        kind,
-        bytes(100),  # linkname
-        b"ustar\x0000",
-        bytes(32),  # uname
-        bytes(32),  # gname
-        b"0000000\0",  # devmajor
-        b"0000000\0",  # devminor
-        bytes(155),  # prefix
-        bytes(12),
-    )
-    block = b"".join(fields)
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]

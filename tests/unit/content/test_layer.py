@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provider.content import layer as module
+from provider.content import ustar
 from provider.content.cache import DigestCache
 from provider.content.errors import CancelledError, ContentChangedError
 from provider.content.layer import Layer, LayerDigest, layer_digest, write_layer
@@ -137,7 +138,7 @@ def test_an_empty_file_is_a_model(tmp_path: Path) -> None:
 
 
 def test_a_size_beyond_eight_gib_is_kept() -> None:
-    header = module._header("models/m/big", 0o644, 9 * 2**30 + 1, b"0")
+    header = ustar.tar_header("models/m/big", 0o644, 9 * 2**30 + 1, b"0")
     with tarfile.open(fileobj=io.BytesIO(header), mode="r|") as archive:
         entry = archive.next()
     assert entry is not None
@@ -146,7 +147,7 @@ def test_a_size_beyond_eight_gib_is_kept() -> None:
 
 @given(st.integers(1, 12000))
 def test_a_pax_record_counts_its_own_digits(length: int) -> None:
-    record = module._pax_record(b"path", b"x" * length)
+    record = ustar._pax_record(b"path", b"x" * length)
     assert int(record.partition(b" ")[0]) == len(record)
 
 
