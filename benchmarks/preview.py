@@ -14,7 +14,7 @@ from benchmarks._stack import bare_project, multiply, pulumi, timed
 from benchmarks.report import Row
 from tests.e2e.project import Project
 
-_RUNS = {1: 5, 100: 3}
+_RUNS = {1: 7, 100: 5, 1000: 3}
 _RATIO_LIMIT = 1.2
 # Of every stack: workspace, registry, environment and model, each with one resource; and of each service.
 _COMPONENTS, _CUSTOM = 4, 4

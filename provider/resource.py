@@ -7,6 +7,7 @@ nowhere else. Operations take and give plain dicts (`provider.values`).
 
 from __future__ import annotations
 
+import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -161,23 +162,16 @@ def declared_changes(inputs: Mapping[str, Input], state: Properties, news: Prope
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Literal["add", "delete", "update"]]]:
-    if old is not UNKNOWN and new is not UNKNOWN and old == new and isinstance(old, bool) == isinstance(new, bool):
-        return
-    if old is None:
-        yield path, "add"
-    elif new is None:
-        yield path, "delete"
+    if old is None or new is None:
+        if old is not new:
+            yield path, "add" if old is None else "delete"
     elif isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from _differences(_member(path, key), old.get(key), new.get(key))
     elif isinstance(old, list) and isinstance(new, list):
-        for index in range(max(len(old), len(new))):
-            yield from _differences(
-                f"{path}[{index}]",
-                old[index] if index < len(old) else None,
-                new[index] if index < len(new) else None,
-            )
-    else:
+        for index, (before, after) in enumerate(itertools.zip_longest(old, new)):
+            yield from _differences(f"{path}[{index}]", before, after)
+    elif UNKNOWN in (old, new) or old != new or isinstance(old, bool) != isinstance(new, bool):  # True == 1
         yield path, "update"
 
 

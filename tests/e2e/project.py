@@ -67,6 +67,8 @@ class Project:
             "SLIPWAY_HOME": str(self.home),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            # Each command starts three Pythons: they may keep what they compiled, as they do on a user's machine.
+            "PYTHONDONTWRITEBYTECODE": "",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         self.sections: dict[str, Any] = {
