@@ -1,0 +1,48 @@
+"""The locks that are committed with the stacks fit the stacks' environments."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.environment import server_requirements
+from infra.load import load
+from provider.python_environment import PythonEnvironment
+from provider.resource import Context
+
+ROOT = Path(__file__).resolve().parents[3]
+STACKS = sorted((ROOT / "stacks").glob("Pulumi.*.yaml"))
+
+
+class NoLog:
+    def info(self, message: str) -> None: ...
+
+    def warning(self, message: str) -> None: ...
+
+    def status(self, message: str) -> None: ...
+
+
+@pytest.mark.parametrize("file", STACKS, ids=lambda file: file.name)
+def test_the_lock_of_each_environment_is_the_one_for_its_requirements(file: Path) -> None:
+    stack = file.name.split(".")[1]
+    raw = {key: json.dumps(value) for key, value in yaml.safe_load(file.read_text())["config"].items()}
+    plan = load(raw, (), ROOT, stack)
+
+    for name in {service.environment for service in plan.services.values()}:
+        lock = ROOT / "stacks" / "locks" / f"{stack}.{name}.txt"
+        inputs = {
+            "workspace": "/nowhere",
+            "requirements": [*plan.environments[name].pip, *server_requirements()],
+            "lockFile": str(lock),
+        }
+        context = Context(urn=f"urn:pulumi:{stack}::slipway::slipway:index:PythonEnvironment::{name}", log=NoLog())
+        news, failures = asyncio.run(PythonEnvironment().check(context, inputs))
+        assert failures == []
+        assert "lockDigest" in news, f"{lock.name} was made for other requirements: run `make up STACK={stack}`"
+        assert "://" not in lock.read_text(), "a lock holds no address"
+
+
+def test_there_are_stacks() -> None:
+    assert "Pulumi.dev.yaml" in [file.name for file in STACKS]
