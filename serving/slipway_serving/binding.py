@@ -22,6 +22,8 @@ from slipway_serving.failures import StartError
 from slipway_serving.messages import JSON, Request, Response
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+PLAIN = frozenset((dict, list, str, int, float, bool))
+"""Results that are JSON beyond doubt."""
 Run = Callable[..., Any]
 Arguments = Callable[[Request], dict[str, Any]]
 
@@ -226,6 +228,8 @@ def _plain(value: Any) -> Any:
 
 def encode(result: Any) -> Response:
     """The response for what `run` returned. Raises TypeError for what cannot be encoded."""
+    if type(result) in PLAIN:
+        return Response(200, encode_json(result), JSON)
     if isinstance(result, bytes | bytearray | memoryview):
         return Response(200, bytes(result), "application/octet-stream")
     if result is None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from slipway_serving import logs
-from slipway_serving.messages import Request
+from slipway_serving.messages import Request, name
 
 QUEUE = 2000
 QUEUE_BYTES = 64 * 1024 * 1024
@@ -77,9 +77,9 @@ class Collector:
         fields = {"route": request.route, "contentType": content}
         if request.method == b"GET":
             fields["query"] = REDACTED if self._redact else request.query.decode("latin-1")
-        self.offer(Record(now, model, version, "inputs", request.request_id, fields, request.body), len(request.body))
+        self.offer(Record(now, model, version, "inputs", name(request), fields, request.body), len(request.body))
         fields = {"route": request.route, "contentType": kind}
-        self.offer(Record(now, model, version, "outputs", request.request_id, fields, body), len(body))
+        self.offer(Record(now, model, version, "outputs", name(request), fields, body), len(body))
 
     def offer(self, record: Record, size: int) -> None:
         """Queue a record; one for which there is no room is dropped and counted."""

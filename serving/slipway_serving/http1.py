@@ -22,6 +22,8 @@ from slipway_serving.messages import Request, Response, error_response, identifi
 
 IDLE, HEAD, BODY = range(3)
 MAX_HEADERS = 100
+PLAIN_HEAD = 4096
+"""Bytes up to which the head of a request cannot break a rule about sizes."""
 MAX_TARGET = 8192
 """Bytes of a request target: path and query."""
 LINGER_BYTES = 4 * 1024 * 1024
@@ -192,12 +194,26 @@ class Connection(asyncio.Protocol):
         headers[name] = value
 
     def on_headers_complete(self) -> None:
+        front = self.front
+        self.state = BODY
+        self.since = front.now
+        headers = self.headers
+        if (
+            self.head_size > PLAIN_HEAD
+            or b"expect" in headers
+            or b"transfer-encoding" in headers
+            or b"host" not in headers
+            or len(headers) > MAX_HEADERS
+            or len(headers.get(b"content-length", b"")) > 3
+        ):
+            self.check_head()
+
+    def check_head(self) -> None:
+        """The rules for a request's head that most requests are too plain to break."""
         if self.dead:
             return None
         headers = self.headers
         limits = self.front.limits
-        self.state = BODY
-        self.since = self.front.now
         if self.head_size > limits.head:
             size = len(self.target) + sum(len(name) + len(value) + 4 for name, value in headers.items())
             if size > limits.head:
@@ -236,24 +252,16 @@ class Connection(asyncio.Protocol):
         if self.dead:
             return
         parser = self.parser
+        method = parser.get_method()
         keep_alive = parser.should_keep_alive()
         body = self.body
         path, _, query = self.target.partition(b"?")
         headers = self.headers
-        if b"upgrade" in headers or parser.get_method() == b"CONNECT":
+        if b"upgrade" in headers or method == b"CONNECT":
             keep_alive = False
             self.dead = True
-        request = Request(
-            self,
-            parser.get_method(),
-            path,
-            query,
-            headers,
-            body[0] if len(body) == 1 else b"".join(body),
-            keep_alive,
-            perf_counter(),
-        )
-        self.body = []
+        content = body[0] if len(body) == 1 else b"".join(body)
+        request = Request(self, method, path, query, headers, content, keep_alive, perf_counter())
         if self.active is None and not self.waiting and not self.write_since:
             self.active = request
             self.front.handle(request)

@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from io import TextIOBase
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import orjson
 
-if TYPE_CHECKING:
-    from slipway_serving.messages import Request
+from slipway_serving.messages import Request, name
 
 current: ContextVar[Request | None] = ContextVar("current", default=None)
 """The request that the running code works for."""
@@ -51,7 +50,7 @@ def configure(*, as_json: bool, level: str, service: str, revision: str) -> None
     logging.lastResort = handler
     if as_json:
         logging.getLogger().addHandler(handler)
-        _State.common = {name: value for name, value in (("service", service), ("revision", revision)) if value}
+        _State.common = {key: value for key, value in (("service", service), ("revision", revision)) if value}
         sys.stdout = _Lines(sys.stdout, "stdout")
         sys.stderr = _Lines(sys.stderr, "stderr")
 
@@ -64,13 +63,13 @@ def write(level: str, message: str, **fields: Any) -> None:
     stream = _State.stream or sys.stderr
     if _State.json:
         event = {"time": now, "level": level, "message": message, **_State.common}
-        event |= {name: value for name, value in fields.items() if value not in (None, "")}
+        event |= {key: value for key, value in fields.items() if value not in (None, "")}
         request = current.get()
         if request is not None and "request_id" not in event:
-            event["request_id"] = request.request_id
+            event["request_id"] = name(request)
         stream.write(orjson.dumps(event, default=str).decode() + "\n")
         return
-    extra = "".join(f" {name}={value}" for name, value in fields.items() if value not in (None, ""))
+    extra = "".join(f" {key}={value}" for key, value in fields.items() if value not in (None, ""))
     stream.write(f"{now} {level} {message}{extra}\n")
 
 
@@ -92,19 +91,19 @@ def error(message: str, **fields: Any) -> None:
 def request_done(request: Request, status: int) -> None:
     """A request that was answered."""
     ms = None if request.executed_ms is None else round(request.executed_ms, 3)
-    info(f"{request.method.decode()} {request.route} {status}", request_id=request.request_id, run_ms=ms)
+    info(f"{request.method.decode()} {request.route} {status}", request_id=name(request), run_ms=ms)
 
 
 def request_failed(request: Request, status: int, body: bytes) -> None:
     """A request that was answered with an error; `body` is the answer's."""
     level = "ERROR" if status >= 500 else "WARNING"
     reason = body[:300].decode("utf-8", "replace")
-    write(level, f"{request.method.decode()} {request.route} {status}: {reason}", request_id=request.request_id)
+    write(level, f"{request.method.decode()} {request.route} {status}: {reason}", request_id=name(request))
 
 
 def script_error(request: Request, trace: Iterable[str]) -> None:
     """An exception out of the user's code."""
-    error("Encountered Exception:\n" + "\n".join(trace), request_id=request.request_id)
+    error("Encountered Exception:\n" + "\n".join(trace), request_id=name(request))
 
 
 class _Handler(logging.Handler):
@@ -125,9 +124,9 @@ class _Handler(logging.Handler):
 class _Lines(TextIOBase):
     """A stream whose lines become JSON events; what has no line end yet waits for it."""
 
-    def __init__(self, stream: TextIO, name: str) -> None:
+    def __init__(self, stream: TextIO, kind: str) -> None:
         self._stream = stream
-        self._name = name
+        self._kind = kind
         self._rest = ""
 
     @property
@@ -147,7 +146,7 @@ class _Lines(TextIOBase):
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if line:
-                write("INFO" if self._name == "stdout" else "WARNING", line, logger=self._name)
+                write("INFO" if self._kind == "stdout" else "WARNING", line, logger=self._kind)
         return len(text)
 
     def flush(self) -> None:

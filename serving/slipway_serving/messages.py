@@ -6,6 +6,8 @@ Nothing here knows of sockets, threads or routes: `http1` reads and writes, `ser
 from __future__ import annotations
 
 import http
+import uuid
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,22 +28,13 @@ class Request:
     the moment a response is on its way, or the client gone: whatever comes later is dropped.
     """
 
-    __slots__ = (
-        "answered",
-        "body",
-        "connection",
-        "context",
-        "executed_ms",
-        "headers",
-        "keep_alive",
-        "method",
-        "path",
-        "query",
-        "request_id",
-        "route",
-        "running",
-        "started",
-    )
+    # Defaults of the class, so that making a request sets only what every request has.
+    answered = False
+    running = False
+    request_id = ""
+    route = "other"
+    executed_ms: float | None = None
+    context: Any = None
 
     def __init__(
         self,
@@ -62,12 +55,6 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
         self.started = started
-        self.answered = False
-        self.running = False
-        self.request_id = ""
-        self.route = "other"
-        self.executed_ms: float | None = None
-        self.context: Any = None
 
 
 class Response:
@@ -99,36 +86,52 @@ def serialise(response: Response, extra: str, *, close: bool, without_body: bool
 
     Raises ValueError where a header would break out of its line, which is how a response is split by an attacker.
     """
-    lines = ""
-    if response.headers:
-        for name, value in response.headers:
-            if not name or any(c in "\r\n\0: " for c in name) or any(c in "\r\n\0" for c in value):
-                raise ValueError(f"the response header {name!r} holds a line break or is no header name")
-            lines += f"{name}: {value}\r\n"
+    status = response.status
     body = response.body
+    if status == 200 and not response.headers and not close and not without_body:
+        kind = response.content_type
+        return (
+            f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n{extra}\r\n".encode(
+                "latin-1", "replace"
+            )
+            + body
+        )
+    lines = ""
+    for name, value in (("content-type", response.content_type), *response.headers):
+        if not name or any(c in "\r\n\0: " for c in name) or any(c in "\r\n\0" for c in value):
+            raise ValueError(f"the response header {name!r} holds a line break or is no header name")
+        lines += f"{name}: {value}\r\n"
     if close:
         lines += "connection: close\r\n"
-    status = response.status
     reason = REASONS.get(status) or f"{status} Status"
-    if status == 204 or status == 304 or status < 200:
+    if status in (204, 304):
         return f"HTTP/1.1 {reason}\r\n{extra}{lines}\r\n".encode("latin-1", "replace")
-    kind = f"content-type: {response.content_type}\r\ncontent-length: {len(body)}\r\n"
-    head = f"HTTP/1.1 {reason}\r\n{kind}{extra}{lines}\r\n".encode("latin-1", "replace")
+    head = f"HTTP/1.1 {reason}\r\n{lines}content-length: {len(body)}\r\n{extra}\r\n".encode("latin-1", "replace")
     return head if without_body else head + body
+
+
+_prefix = str(uuid.uuid4())[:24]
+_numbers = count(int.from_bytes(uuid.uuid4().bytes[:5], "big"))
+
+
+def name(request: Request) -> str:
+    """The request's identifier: the client's, or one made now, unique by the process and a count."""
+    if not request.request_id:
+        request.request_id = f"{_prefix}{next(_numbers) & 0xFFFFFFFFFFFF:012x}"
+    return request.request_id
 
 
 def identifiers(request: Request) -> str:
     """The header lines that name a request, by Azure's rules for the old and the new name of the client's own."""
     headers = request.headers
-    number = request.request_id
+    number = request.request_id or name(request)
+    lines = f"x-request-id: {number}\r\n"
     if b"x-ms-client-request-id" in headers or b"x-ms-request-id" in headers:
         legacy = headers.get(b"x-ms-request-id", b"").decode("latin-1")
         client = headers.get(b"x-ms-client-request-id", b"").decode("latin-1") or legacy
-        lines = f"x-request-id: {number}\r\nx-ms-request-id: {legacy or client}\r\nx-ms-client-request-id: {client}\r\n"
+        lines += f"x-ms-request-id: {legacy or client}\r\nx-ms-client-request-id: {client}\r\n"
     else:
-        lines = f"x-request-id: {number}\r\nx-ms-request-id: {number}\r\n"
+        lines += f"x-ms-request-id: {number}\r\n"
     if b"traceid" in headers:
         lines += f"TraceId: {headers[b'traceid'].decode('latin-1')}\r\n"
-    if request.executed_ms is not None:
-        lines += f"x-ms-run-fn-exec-ms: {request.executed_ms:.3f}\r\n"
     return lines

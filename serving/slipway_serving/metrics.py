@@ -19,19 +19,21 @@ class Metrics:
     """The numbers of one process."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str], int] = {}
+        self.requests: dict[tuple[str, bytes], int] = {}
         self.durations: dict[str, list[float]] = {}
         self.run_seconds = 0.0
         self.run_calls = 0
         self.cut_off = 0
 
-    def observe(self, route: str, status: str, seconds: float, run_ms: float | None) -> None:
+    def observe(self, route: str, status: bytes, seconds: float, run_ms: float | None) -> None:
         """Count one answered request."""
         key = (route, status)
-        self.requests[key] = self.requests.get(key, 0) + 1
-        row = self.durations.get(route)
-        if row is None:
-            row = self.durations[route] = [0.0] * (len(BUCKETS) + 2)
+        try:
+            self.requests[key] += 1
+            row = self.durations[route]
+        except KeyError:
+            self.requests.setdefault(key, 1)
+            row = self.durations.setdefault(route, [0.0] * (len(BUCKETS) + 2))
         row[bisect_left(BUCKETS, seconds)] += 1
         row[-1] += seconds
         if run_ms is not None:
@@ -41,7 +43,7 @@ class Metrics:
     def snapshot(self, in_flight: int, queued: int, dropped: int) -> Snapshot:
         """Everything counted so far, and two figures of this moment."""
         return {
-            "requests": {f"{route} {status}": [count] for (route, status), count in self.requests.items()},
+            "requests": {f"{route} {status.decode()}": [count] for (route, status), count in self.requests.items()},
             "durations": {route: list(row) for route, row in self.durations.items()},
             "run": {"": [self.run_calls, self.run_seconds]},
             "now": {"": [in_flight, queued, self.cut_off, dropped]},

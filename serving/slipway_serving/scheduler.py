@@ -73,22 +73,17 @@ class Scheduler:
         self._wake = wake
         self._waking = False
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self.queued = self._queue.qsize
+        """How many requests wait for a worker."""
+        self.submit = self._queue.put
+        """Queues a request. Called in the I/O thread."""
         self._workers: list[_Worker] = []
         self._stopped = threading.Event()
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a worker."""
-        return self._queue.qsize()
 
     @property
     def healthy(self) -> bool:
         """False once so many workers hang that the process had better be replaced."""
         return self.stuck < STUCK_LIMIT
-
-    def submit(self, request: Request) -> None:
-        """Queue a request. Called in the I/O thread."""
-        self._queue.put(request)
 
     def results(self) -> deque[tuple[Request, bytes]]:
         """What is done; the caller empties it. Called in the I/O thread after each wake-up."""
@@ -259,9 +254,8 @@ class AsyncScheduler:
         self._waiting: deque[Request] = deque()
         self._tasks: dict[Request, asyncio.Task[None]] = {}
 
-    @property
     def queued(self) -> int:
-        """Requests that wait for their turn."""
+        """How many requests wait for their turn."""
         return len(self._waiting)
 
     def submit(self, request: Request) -> None:

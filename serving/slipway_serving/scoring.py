@@ -150,9 +150,11 @@ class Scoring:
             if self.collector is not None:
                 self.collector.request(request, *self.collected_as, response.body, response.content_type)
         front = self.front
-        extra = front.date + front.common + front.lines(request)
-        if not response.headers:
-            extra += NOT_FAILED
+        extra = f"{front.date}{front.common}{front.lines(request)}"
+        if request.executed_ms is not None:
+            extra = f"{extra}x-ms-run-fn-exec-ms: {request.executed_ms:.3f}\r\n"
+            if not response.headers:
+                extra += NOT_FAILED
         close = not request.keep_alive
         try:
             return serialise(response, extra, close=close)

@@ -7,9 +7,7 @@ The first half of a request (routing, checks) and its answer happen in the I/O t
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
     from slipway_serving.tracing import Tracer
 
 STARTING, READY, DRAINING = "starting", "ready", "draining"
+NAMED = frozenset((b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id"))
+"""Headers with which a client names its request."""
 NOT_READY = "The service is starting: init() has not returned."
 ID_LIMIT = 100
 """Longest request identifier that a client may choose, as in Azure's server."""
@@ -93,8 +93,7 @@ class Service:
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
         self._wake = wake
         self._each_second_at = 0.0
-        self._id_prefix = str(uuid.uuid4())[:24]
-        self._ids = count(int.from_bytes(uuid.uuid4().bytes[:5], "big"))
+        self.max_queue = settings.max_queue
         self.routes: dict[bytes, dict[bytes, Handler]] = {
             b"/": {b"GET": self.live, b"HEAD": self.live},
             b"/ready": {b"GET": self.ready, b"HEAD": self.ready},
@@ -159,36 +158,40 @@ class Service:
     def handle(self, request: Request) -> None:
         """Route a request. Answers it, or queues it for a worker."""
         headers = request.headers
-        chosen = headers.get(b"x-request-id")
-        if chosen is None:
-            request.request_id = f"{self._id_prefix}{next(self._ids):012x}"[:36]
-        elif len(chosen) <= ID_LIMIT:
-            request.request_id = chosen.decode("latin-1")
-        else:
-            request.request_id = f"{self._id_prefix}{next(self._ids):012x}"[:36]
-            return self.reply(request, error_response(431, f"x-request-id must not exceed {ID_LIMIT} characters"))
-        if b"x-ms-client-request-id" in headers or b"x-ms-request-id" in headers:
-            longest = max(len(headers.get(name, b"")) for name in (b"x-ms-client-request-id", b"x-ms-request-id"))
-            if longest > ID_LIMIT:
-                request.headers = {b"host": b""}
-                message = f"x-ms-request-id and x-ms-client-request-id must not exceed {ID_LIMIT} characters"
-                return self.reply(request, error_response(431, message))
+        if not NAMED.isdisjoint(headers) and not self.take_identifiers(request):
+            return None
         methods = self.routes.get(request.path)
         if methods is None:
             request.path = plain_path(request.path)
             methods = self.routes.get(request.path)
-        if methods is None:
-            if request.path == b"/v2" or request.path.startswith(b"/v2/"):
-                return self.v2(request)
-            return self.reply(request, self.not_found(request))
+            if methods is None:
+                if request.path == b"/v2" or request.path.startswith(b"/v2/"):
+                    return self.v2(request)
+                return self.reply(request, self.not_found(request))
+        request.route = self.names[request.path]
         handler = methods.get(request.method)
         if handler is None:
             if request.method == b"OPTIONS" and self.cors:
                 return self.options(request)
             allowed = ", ".join(method.decode() for method in methods)
             return self.reply(request, error_response(405, "Method not allowed", (("allow", allowed),)))
-        request.route = self.names[request.path]
         return handler(request)
+
+    def take_identifiers(self, request: Request) -> bool:
+        """Keep the identifiers that the client chose; False where one was too long, which is answered."""
+        headers = request.headers
+        chosen = headers.get(b"x-request-id")
+        if chosen is not None:
+            if len(chosen) > ID_LIMIT:
+                self.reply(request, error_response(431, f"x-request-id must not exceed {ID_LIMIT} characters"))
+                return False
+            request.request_id = chosen.decode("latin-1")
+        if any(len(headers.get(name, b"")) > ID_LIMIT for name in (b"x-ms-client-request-id", b"x-ms-request-id")):
+            request.headers = {}
+            message = f"x-ms-request-id and x-ms-client-request-id must not exceed {ID_LIMIT} characters"
+            self.reply(request, error_response(431, message))
+            return False
+        return True
 
     def not_found(self, request: Request) -> Response:
         """The answer for a path that is no route."""
@@ -254,7 +257,7 @@ class Service:
         active = [connection.active for connection in self.front.connections]
         in_flight = sum(1 for request in active if request is not None and request.route != "/metrics")
         dropped = 0 if self.scoring.collector is None else self.scoring.collector.dropped
-        return self.metrics.snapshot(in_flight, self.scheduler.queued, dropped)
+        return self.metrics.snapshot(in_flight, self.scheduler.queued(), dropped)
 
     def labels(self) -> dict[str, str]:
         """The labels of every sample."""
@@ -327,10 +330,9 @@ class Service:
         """Queue a request for the model, unless too many wait already."""
         if self.state == STARTING:
             return self.fail(request, 503, NOT_READY)
-        scheduler = self.scheduler
-        if scheduler.queued >= self.settings.max_queue:
-            return self.fail(request, 429, f"{scheduler.queued} requests are waiting already.")
-        return scheduler.submit(request)
+        if self.scheduler.queued() >= self.max_queue:
+            return self.fail(request, 429, f"{self.scheduler.queued()} requests are waiting already.")
+        return self.scheduler.submit(request)
 
     def turned_away(self, request: Request) -> bool:
         """Whether a request without a good key was answered."""
@@ -352,7 +354,9 @@ class Service:
         if request.answered:
             return
         write_response(self.front, request, response)
-        self.metrics.observe(request.route, str(response.status), perf_counter() - request.started, request.executed_ms)
+        self.metrics.observe(
+            request.route, b"%d" % response.status, perf_counter() - request.started, request.executed_ms
+        )
         if response.status >= 400:
             logs.request_failed(request, response.status, response.body)
         elif self.settings.access_log:
@@ -372,7 +376,7 @@ class Service:
             request, payload = done.popleft()
             if request.answered:
                 continue
-            observe(request.route, payload[9:12].decode(), perf_counter() - request.started, request.executed_ms)
+            observe(request.route, payload[9:12], perf_counter() - request.started, request.executed_ms)
             if self.tracer is not None:
                 self.tracer.record(request, int(payload[9:12]))
             close = not request.keep_alive or front.draining

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 import orjson
 
 from slipway_serving import __version__, logs
-from slipway_serving.messages import Request
+from slipway_serving.messages import Request, name
 
 QUEUE = 4096
 BATCH = 512
@@ -71,7 +71,7 @@ class Tracer:
             "http.request.method": method,
             "http.route": request.route,
             "http.response.status_code": status,
-            "slipway.request_id": request.request_id,
+            "slipway.request_id": name(request),
         }
         self._keep(
             f"{method} {request.route}",

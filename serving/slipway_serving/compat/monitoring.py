@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from slipway_serving import collection, logs
+from slipway_serving.messages import name
 from slipway_serving.model import name_and_version
 
 __all__ = ["ModelDataCollector"]
@@ -46,7 +47,7 @@ class ModelDataCollector:
         size = int(getattr(input_data, "nbytes", 1000)) if hasattr(input_data, "dtype") else 1000
         # A copy, since the script goes on working with what it gave.
         data = input_data.copy() if hasattr(input_data, "copy") else input_data
-        number = "" if request is None else request.request_id
+        number = "" if request is None else name(request)
         record = collection.Record(
             datetime.now(UTC), self.model_name, self.model_version, self.designation, number, fields, data
         )
