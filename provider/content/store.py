@@ -181,7 +181,7 @@ class Store:
         while True:
             sound = self._is_sound(blob, watch, verify=verify)
             with self.layout.locked(watch) as writer:
-                record = self._prepare(writer)
+                record = self.prepare(writer)
                 if sound and self.layout.has(blob):
                     return self._commit(writer, record, request, blob, layer.prefix)
                 other = writer.being_written(blob)
@@ -194,7 +194,7 @@ class Store:
         with incoming:
             self._fill(incoming, request, watch)
             with self.layout.locked(watch) as writer:
-                record = self._prepare(writer)
+                record = self.prepare(writer)
                 return self._commit(writer, record, request, blob, layer.prefix, incoming)
 
     def forget(self, name: str, owner: str, watch: Watch | None = None) -> None:
@@ -202,14 +202,14 @@ class Store:
         if not self.layout.exists:
             return
         with self.layout.locked(watch) as writer:
-            record = self._prepare(writer)
+            record = self.prepare(writer)
             _release(record, name, owner)
             self._save(writer, record)
 
     def configure(self, owner: str, tier: str, quota_bytes: int, watch: Watch | None = None) -> None:
         """Makes the store where it is missing, and sets what it may hold. Refuses less than it holds."""
         with self.layout.locked(watch) as writer:
-            record = self._prepare(writer)
+            record = self.prepare(writer)
             self._refuse_smaller(quota_bytes)
             record.tier, record.quota_bytes = tier, quota_bytes
             record.owners = sorted({*record.owners, owner})
@@ -226,7 +226,7 @@ class Store:
         if not self.layout.exists:
             return []
         with self.layout.locked(watch) as writer:
-            record = self._prepare(writer)
+            record = self.prepare(writer)
             record.owners = [other for other in record.owners if other != owner]
             if not record.owners:
                 return writer.remove()
@@ -250,7 +250,7 @@ class Store:
 
     # --- the steps of a registration
 
-    def _prepare(self, writer: Writer) -> Record:
+    def prepare(self, writer: Writer) -> Record:
         """The record, after what killed operations left was cleared."""
         record = self.record()
         writer.clear_leftovers(self._referenced(record))
