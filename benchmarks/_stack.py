@@ -108,10 +108,12 @@ def multiply(project: Project, count: int) -> None:
     service = project.service
     first = service["deployment"]["port"]
     ports = [first] + [port for port in range(20000, 20000 + count) if port != first]
+    more = {}
     for index in range(1, count):
-        copied = copy.deepcopy(service)
-        copied["deployment"]["port"] = ports[index]
-        project.sections["services"][f"echo{index}"] = copied
+        more[f"echo{index}"] = copy.deepcopy(service)
+        more[f"echo{index}"]["deployment"]["port"] = ports[index]
+    (project.root / "stacks" / "more.yaml").write_text(yaml.safe_dump({"services": more}))
+    project.sections["include"] = ["stacks/more.yaml"]
     project.write()
     exported = json.loads(pulumi(project.root, project.environment, "stack", "export", "--stack", "test"))
     resources = exported["deployment"]["resources"]
