@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -37,10 +38,17 @@ VERSION = 1
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
+    """A TCP port of 127.0.0.1 that nobody listens on now, and that the kernel gives to nobody who asks for any port.
+
+    `pulumi` itself and its plugins listen on such ports: one of those could be taken before the service starts.
+    """
+    while True:
+        port = secrets.choice(range(10240, 20000))
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
 
 
