@@ -33,6 +33,7 @@ from slipway_serving.settings import Settings, publish
 EXIT_FAILED = 3
 """The exit code of a server that could not start, which is Azure's too."""
 BACKLOG = 2048
+SWITCH_INTERVAL = 0.001
 TICKS_PER_LIMIT = 10
 IDLE_GRACE = 5.0
 """Seconds for which a drain leaves an idle connection open, since its client may be sending just then."""
@@ -70,6 +71,8 @@ class Server:
     def run(self) -> int:
         """Load, initialise, serve, drain. 0 after a drain, 3 where the service could not start."""
         settings = self.settings
+        # The I/O thread waits for this long at most while a `run` is busy in Python; by default it is 5 ms.
+        sys.setswitchinterval(SWITCH_INTERVAL)
         try:
             if settings.control_fd is not None:
                 self.control = Control.from_descriptor(settings.control_fd, self._listen, self.drain, self._orphaned)

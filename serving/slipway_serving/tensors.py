@@ -6,7 +6,9 @@ checked before NumPy sees it; a request that does not fit is a TensorError, whos
 
 from __future__ import annotations
 
+from array import array as number_list
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -207,6 +209,9 @@ def _from_json(data: Any, kind: str, shape: tuple[int, ...], what: str) -> Array
         if len(flat) != count:
             raise TensorError(f"{what} of shape {list(shape)} has {count} elements, not {len(flat)}")
         return _object_array([item.encode("utf-8", "surrogatepass") for item in flat], shape)
+    quick = _quickly(data, kind, shape)
+    if quick is not None:
+        return quick
     try:
         found = np.array(data)
     except (ValueError, OverflowError, RecursionError):
@@ -221,6 +226,37 @@ def _from_json(data: Any, kind: str, shape: tuple[int, ...], what: str) -> Array
         raise TensorError(f"the data of {what} has values outside of {kind}")
     if found.size != count or (found.ndim > 1 and found.shape != shape):
         raise TensorError(f"{what} should have the shape {list(shape)}, but its data has {list(found.shape)}")
+    with np.errstate(over="ignore"):
+        return found.astype(wanted, copy=False).reshape(shape)
+
+
+def _quickly(data: list[Any], kind: str, shape: tuple[int, ...]) -> Array | None:
+    """The tensor, for data that is regular and of the right type; None to look closer at what is wrong.
+
+    `array.array` reads a list of numbers several times faster than NumPy, which first looks for a common type.
+    """
+    wanted = np.dtype(NUMPY_TYPES[kind])
+    if wanted.kind == "b" or not shape:
+        return None
+    flat = data
+    if data and isinstance(data[0], list):
+        if len(data) != shape[0]:
+            return None
+        for size in shape[1:]:
+            if any(type(row) is not list or len(row) != size for row in flat):
+                return None
+            flat = list(chain.from_iterable(flat))
+    if len(flat) != prod(shape):
+        return None
+    try:
+        numbers = number_list({"f": "d", "i": "q", "u": "Q"}[wanted.kind], flat)
+    except (TypeError, OverflowError):
+        return None
+    found = np.frombuffer(numbers, numbers.typecode)
+    if wanted.kind in "iu" and found.size:
+        limits = np.iinfo(wanted)
+        if found.min() < limits.min or found.max() > limits.max:
+            return None
     with np.errstate(over="ignore"):
         return found.astype(wanted, copy=False).reshape(shape)
 

@@ -18,7 +18,7 @@ class Bench(Model):
         array = payload.inputs[0].as_numpy()
         output = InferOutput("y", list(array.shape), "FP32")
         output.set_data_from_numpy(array, binary_data=payload.inputs[0].parameters is not None)
-        return InferResponse(None, "bench", [output])
+        return InferResponse(payload.id or "1", "bench", [output])
 
 
 if __name__ == "__main__":
