@@ -35,7 +35,7 @@ class Watch:
         warning: Callable[[str], None] = _nothing,
         cancelled: threading.Event | None = None,
     ) -> None:
-        self._status = status
+        self.status = status
         self._cancelled = cancelled or threading.Event()
         self._next_line = 0.0
         self.warning = warning
@@ -51,5 +51,5 @@ class Watch:
         now = time.monotonic()
         if now >= self._next_line:
             if self._next_line:
-                self._status(f"{doing}: {human_size(done)} of {human_size(total)}")
+                self.status(f"{doing}: {human_size(done)} of {human_size(total)}")
             self._next_line = now + _SECONDS_BETWEEN_LINES

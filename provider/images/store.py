@@ -50,8 +50,8 @@ class BlobStore(Protocol):
     def get_manifest(self, reference: str) -> tuple[str, bytes] | None:
         """Media type and content of a manifest; None where there is none."""
 
-    def delete_manifest(self, digest: str) -> None:
-        """Removes a manifest, and lets go of what only it used; succeeds where it is gone."""
+    def delete_manifest(self, digest: str) -> bool:
+        """Removes a manifest, and lets go of what only it used; False where it was gone."""
 
 
 class ImageLayoutStore:
@@ -147,13 +147,16 @@ class ImageLayoutStore:
                 return str(item["mediaType"]), self._layout.read_document(blob)
         return None
 
-    def delete_manifest(self, digest: str) -> None:
+    def delete_manifest(self, digest: str) -> bool:
         """See `BlobStore`."""
         if not self._layout.exists:
-            return
+            return False
         with self._layout.locked(self._watch) as writer:
-            writer.write_index([item for item in self._layout.index() if not self._is_named(item, digest)])
+            entries = self._layout.index()
+            others = [item for item in entries if not self._is_named(item, digest)]
+            writer.write_index(others)
             self._store.prepare(writer)  # clears what nothing names any more
+        return len(others) < len(entries)
 
     def _is_named(self, item: dict[str, Any], reference: str) -> bool:
         annotations = item.get("annotations", {})

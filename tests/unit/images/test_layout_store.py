@@ -116,8 +116,8 @@ def test_deleting_leaves_what_others_use(tmp_path: Path) -> None:
     with open_store(tmp_path) as store, open_store(tmp_path, "services/other") as other:
         digest = push(store, "1", b"config", b"shared", b"own")
         kept = push(other, "1", b"config", b"shared")
-        store.delete_manifest(digest)
-        store.delete_manifest(digest)
+        assert store.delete_manifest(digest)
+        assert not store.delete_manifest(digest)
         assert store.get_manifest("1") is None
         assert stored(tmp_path) == {digest_of(b"config"), digest_of(b"shared"), kept}
 
