@@ -13,9 +13,6 @@ import pulumi
 
 from provider import sdk
 
-CURATED: Final[Mapping[str, tuple[str, ...]]] = {"minimal": (), "AzureML-Minimal": ()}
-"""Curated environments and their packages: `minimal`, also under Azure's name for it, is the scoring server alone."""
-
 SERVING: Final = Path(__file__).resolve().parents[1] / "serving"
 """The scoring server's distribution."""
 
@@ -40,6 +37,10 @@ class EnvironmentArgs(TypedDict):
     """Python's version, `3.12`; by default the one that runs Slipway."""
     environment_variables: NotRequired[Mapping[str, str]]
     """Environment variables of the services that use it."""
+    sources: NotRequired[Mapping[str, str]]
+    """Requirement -> where it stands, for the words of a mistake."""
+    torch_backend: NotRequired[str | None]
+    """Which builds of PyTorch's packages to take, in uv's words (`cpu`); by default those of the index."""
 
 
 class Environment(pulumi.ComponentResource):
@@ -61,6 +62,8 @@ class Environment(pulumi.ComponentResource):
                 "requirements": [*args["pip"], *server_requirements()],
                 "lock_file": args["lock_file"],
                 "python_version": args.get("python_version"),
+                "sources": args.get("sources") or None,
+                "torch_backend": args.get("torch_backend"),
             },
             pulumi.ResourceOptions(parent=self),
         )

@@ -28,6 +28,8 @@ async def program() -> dict[str, Any]:
         )
     except ConfigurationError as error:
         raise pulumi.RunError(str(error)) from None
+    for notice in plan.notices:
+        pulumi.log.warn(notice)
     home = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway").resolve() / stack / plan.workspace.name
     outputs = deploy(plan, ROOT, home, stack)
     # What is still pending when a program ends, the SDK looks through again for each output that becomes known: that

@@ -93,9 +93,14 @@ class Environment(Section):
     """The packages that services run with, beside those of the scoring server."""
 
     clone: AssetName | None = None
-    """Environment to begin with: a curated one (`minimal`) or another of this file."""
+    """Environment to begin with: a curated one (`minimal`, `sklearn`, `onnx`, `tensorflow`, `pytorch`) or another of
+    this file."""
     pip: tuple[str, ...] = ()
     """Packages to add, as pip names them: `scikit-learn`, `numpy>=2,<3`."""
+    pip_requirements_file: Path | None = None
+    """A requirements file with packages to add, relative to the project's folder."""
+    conda_dependencies_file: Path | None = None
+    """A conda file: its pip packages, Python's version, and from PyPI its conda packages."""
     python_version: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = None
     """Python's version, `"3.12"` (in quotes); by default the one that runs Slipway."""
     environment_variables: Mapping[str, Text] = {}
@@ -122,7 +127,7 @@ class Model(Section):
 
 
 class CondaDependencies(Section):
-    """The conda part of an Azure environment; of it, Python's version and the pip packages are used."""
+    """The conda part of an Azure environment; its conda packages are taken from PyPI."""
 
     name: str | None = None
     channels: tuple[str, ...] = ()
@@ -135,7 +140,7 @@ class AzurePython(Section):
     interpreter_path: Literal["python"] | None = None
     user_managed_dependencies: Literal[False] | None = None
     conda_dependencies: CondaDependencies | None = None
-    conda_dependencies_file: None = None
+    conda_dependencies_file: Path | None = None
     base_conda_environment: None = None
 
 
@@ -157,6 +162,10 @@ class InferenceConfig(Section):
     """Folder with the script and all it imports, relative to the project's folder (in a file: to that file's)."""
     environment: AssetName | AzureEnvironment = "minimal"
     """Name of an environment, or one written out."""
+    conda_file: Path | None = None
+    """In the place of an environment: a conda file, relative to the source directory."""
+    runtime: Literal["python", "python-slim"] | None = None
+    """Azure's word for the kind of service, where a file says it."""
     description: str | None = None
     """What this is."""
 
@@ -190,6 +199,8 @@ class Service(Section):
 class StackConfig(Section):
     """The whole configuration of a stack."""
 
+    include: tuple[str, ...] = ()
+    """YAML files with more of the four sections below, relative to the project's folder."""
     workspace: Workspace
     registry: Registry = Registry()
     compute_targets: Mapping[AssetName, ComputeTarget] = {}

@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from infra import config, preflight, references
-from infra.config import NAMESPACE, DeploymentConfig, InferenceConfig, Section, Service
-from infra.environments import from_azure, resolve_environments
+from infra.config import DeploymentConfig, InferenceConfig, Section, Service
+from infra.environments import EnvironmentReader
 from infra.plan import EnvironmentPlan, ModelReference, ServicePlan, StackPlan
-from infra.problems import ConfigurationError, Problem, near, path_of, problems_of
-
-_KEYS = ("workspace", "registry", "computeTargets", "environments", "models", "services")
+from infra.problems import ConfigurationError, Problem, path_of, problems_of
+from infra.sections import gather
 
 S = TypeVar("S", bound=Section)
 
@@ -24,31 +23,13 @@ def load(raw: Mapping[str, str], secret_keys: Sequence[str], root: Path, stack: 
     """The plan of the stack `stack` of the project in the folder `root`.
 
     `raw` maps Pulumi's configuration keys to their values as JSON. Raises `ConfigurationError`."""
-    loader = _Loader(root, f"stacks/Pulumi.{stack}.yaml")
-    plan = loader.plan(_sections(raw, secret_keys, loader))
-    if loader.problems:
-        raise ConfigurationError(loader.problems)
+    sections = gather(raw, secret_keys, root, f"stacks/Pulumi.{stack}.yaml")
+    loader = _Loader(root, sections.file)
+    plan = loader.plan(sections.content)
+    problems = [*sections.problems, *map(sections.located, loader.problems)]
+    if problems:
+        raise ConfigurationError(problems)
     return plan
-
-
-def _sections(raw: Mapping[str, str], secret_keys: Sequence[str], loader: _Loader) -> dict[str, Any]:
-    sections: dict[str, Any] = {}
-    for key, value in raw.items():
-        if not key.startswith(NAMESPACE):
-            continue
-        name = key.removeprefix(NAMESPACE)
-        if name not in _KEYS:
-            loader.report(key, f"is no section of the configuration; {near(name, _KEYS)}")
-        elif key in secret_keys:
-            loader.report(
-                key, "holds a secret where a plain value is expected; set it without --secret, it is shown in previews"
-            )
-        else:
-            try:
-                sections[name] = json.loads(value)
-            except json.JSONDecodeError:
-                loader.report(key, f"must be a section with fields, not {value!r}")
-    return sections
 
 
 class _Loader:
@@ -58,6 +39,7 @@ class _Loader:
         self.root = root
         self.file = file
         self.problems: list[Problem] = []
+        self.environments = EnvironmentReader(root, file, self.problems)
 
     def report(self, path: str, message: str) -> None:
         self.problems.append(Problem(self.file, path, message))
@@ -68,7 +50,7 @@ class _Loader:
         targets = self._each(config.ComputeTarget, sections, "computeTargets", config.AssetName)
         models = self._each(config.Model, sections, "models", config.AssetName)
         declared = self._each(config.Environment, sections, "environments", config.AssetName)
-        environments = resolve_environments(declared, self.file, self.problems)
+        environments = self.environments.resolve(declared)
         shaped = self._each(Service, sections, "services", config.DnsLabel)
         services = {
             name: plan for name, service in shaped.items() if (plan := self._service(name, service, environments))
@@ -88,6 +70,7 @@ class _Loader:
             environments=environments,
             models=models,
             services=services,
+            notices=tuple(dict.fromkeys(self.environments.notices)),
         )
 
     def _each(self, model: type[S], sections: Mapping[str, Any], key: str, name_type: Any) -> dict[str, S]:
@@ -120,25 +103,49 @@ class _Loader:
         deployment, _, _ = self._inline_or_file(service.deployment, DeploymentConfig, ("services", name, "deployment"))
         if inference is None or deployment is None:
             return None
-        environment = inference.environment
-        if not isinstance(environment, str):
-            plan = from_azure(environment, where[0], path_of([*where[1], "environment"]), self.problems)
-            if environments.setdefault(environment.name, plan) != plan:
-                self.report(
-                    path_of(("services", name, "inference")),
-                    f"writes out an environment {environment.name!r} that differs from another; rename one",
-                )
-            environment = environment.name
+        source_directory = (base / (inference.source_directory or ".")).resolve()
         return ServicePlan(
             models=tuple(map(ModelReference.parse, service.models)),
             entry_script=inference.entry_script,
-            source_directory=(base / (inference.source_directory or ".")).resolve(),
-            environment=environment,
+            source_directory=source_directory,
+            environment=self._environment(name, inference, source_directory, base, where, environments),
             compute_target=service.compute_target,
             deployment=deployment,
             sample_request=(self.root / service.sample_request) if service.sample_request else None,
             startup_timeout_seconds=service.startup_timeout_seconds,
         )
+
+    def _environment(
+        self,
+        service: str,
+        inference: InferenceConfig,
+        source_directory: Path,
+        base: Path,
+        where: tuple[str, tuple[str, ...]],
+        environments: dict[str, EnvironmentPlan],
+    ) -> str:
+        """The name of the service's environment, which is added to `environments` where it is written out."""
+        shown, location = where
+        environment = inference.environment
+        if inference.conda_file is not None:
+            path = path_of([*location, "condaFile"])
+            if "environment" in inference.model_fields_set:
+                self.problems.append(Problem(shown, path, "stands beside environment; remove one of them"))
+            written_out, name = (
+                self.environments.from_conda_file(service, source_directory, inference.conda_file, shown, path),
+                service,
+            )
+        elif isinstance(environment, str):
+            return environment
+        else:
+            path = path_of([*location, "environment"])
+            written_out, name = self.environments.from_azure(environment, shown, base, path), environment.name
+        if environments.setdefault(name, written_out) != written_out:
+            self.report(
+                path_of(("services", service, "inference")),
+                f"writes out an environment {name!r} that differs from another; rename one",
+            )
+        return name
 
     def _inline_or_file(
         self, value: S | str, model: type[S], location: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.config import DeploymentConfig, LocalTarget, Model, Registry, Workspace
@@ -16,6 +16,10 @@ class EnvironmentPlan:
     pip: tuple[str, ...]
     python_version: str | None
     environment_variables: Mapping[str, str]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Requirement -> where it stands, of those that a file asks for: `conda.yml: line 7`."""
+    torch_backend: str | None = None
+    """Which builds of PyTorch's packages are taken, in uv's words (`cpu`)."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,5 @@ class StackPlan:
     environments: Mapping[str, EnvironmentPlan]
     models: Mapping[str, Model]
     services: Mapping[str, ServicePlan]
+    notices: tuple[str, ...] = ()
+    """What whoever deploys should know, though nothing is wrong with it."""

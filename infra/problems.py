@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from infra.config import AZURE_DEPLOYMENT_FIELDS
+from provider.credentials import redacted
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.path}: {self.message}" if self.path else f"{self.file}: {self.message}"
+        message = redacted(self.message)
+        return f"{self.file}: {self.path}: {message}" if self.path else f"{self.file}: {message}"
 
 
 class ConfigurationError(Exception):
@@ -79,7 +81,8 @@ def _message(details: ErrorDetails, known: Sequence[str]) -> str:
         name = str(details["loc"][-1])
         if name in AZURE_DEPLOYMENT_FIELDS:
             return "cannot be honoured by a local target; remove it, or deploy to another kind of target"
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        # A name that another section has is no hint here.
+        close = difflib.get_close_matches(name, [other for other in known if other != name], n=1, cutoff=0.6)
         return "is no field here" + (f"; did you mean '{close[0]}'?" if close else "; remove it")
     if kind == "missing":
         return "is missing; add it"

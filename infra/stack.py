@@ -76,6 +76,8 @@ class _Stack:
                 "lock_file": str(lock_file),
                 "python_version": environment.python_version,
                 "environment_variables": environment.environment_variables,
+                "sources": environment.sources,
+                "torch_backend": environment.torch_backend,
             },
             self.below,
         )

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -19,9 +20,13 @@ from pathlib import Path
 
 import uv
 
+from provider.credentials import index_secrets, redacted
 from provider.local import environment_folders
 
 _PARTIAL = ".partial-"
+
+TORCH_BACKEND = "# PyTorch's packages: "
+"""Begins the line of a lock that says which builds of PyTorch's packages it holds, in uv's words."""
 
 
 class EnvironmentError(Exception):  # noqa: A001 - the built-in of this name is a forgotten alias of OSError
@@ -70,7 +75,7 @@ def _make(root: Path, key: str, lock: str, python: str, say: Callable[[str], Non
             (partial / "lock.txt").write_text(lock)
             say("installing packages")
             run_uv(
-                *("pip", "sync", "--require-hashes", "--compile-bytecode"),
+                *("pip", "sync", "--require-hashes", "--compile-bytecode", *installer_options(lock)),
                 *("--python", str(partial / "bin" / "python"), "--allow-empty-requirements", str(partial / "lock.txt")),
             )
             partial.rename(root / key)
@@ -79,13 +84,20 @@ def _make(root: Path, key: str, lock: str, python: str, say: Callable[[str], Non
             raise
 
 
+def installer_options(lock: str) -> tuple[str, ...]:
+    """What uv must be told to find the packages of a lock: a lock says itself which builds of PyTorch it means."""
+    found = re.match(rf"(?:#.*\n)*?{TORCH_BACKEND}(\S+)\n", lock)
+    return () if found is None else ("--torch-backend", found[1])
+
+
 def run_uv(*arguments: str, text: str | None = None) -> str:
-    """Runs uv and returns what it prints; raises `EnvironmentError` in uv's own words."""
+    """Runs uv and returns what it prints; raises `EnvironmentError` in uv's own words, without credentials."""
     environment = {**os.environ, "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
     environment.pop("VIRTUAL_ENV", None)
     done = subprocess.run(
         [uv.find_uv_bin(), *arguments], input=text, capture_output=True, text=True, env=environment, check=False
     )
     if done.returncode != 0:
-        raise EnvironmentError(done.stderr.strip() or f"uv ended with exit code {done.returncode}")
+        said = redacted(done.stderr.strip(), index_secrets(environment))
+        raise EnvironmentError(said or f"uv ended with exit code {done.returncode}")
     return done.stdout

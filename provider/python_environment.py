@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from provider import environments
+from provider.credentials import has_credentials, redacted
 from provider.local import environment_folders
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
 from provider.values import UNKNOWN, Properties, is_known
@@ -25,6 +26,7 @@ from provider.values import UNKNOWN, Properties, is_known
 # The lowest Python that Slipway runs on: a lock fits every newer one too.
 _LOWEST_PYTHON = "3.11"
 _HEADER = "# Locked by Slipway for requirements "
+_HASH = re.compile(r"\s+--hash=(sha256:[0-9a-f]{64})")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -40,6 +42,8 @@ class PythonEnvironment(Resource):
         "requirements": Input("list"),
         "lockFile": Input("string", silent=True),
         "pythonVersion": Input("string", required=False),
+        "torchBackend": Input("string", required=False),
+        "sources": Input("map", required=False, silent=True),
         # Both are read from the lock file, when it fits the requirements.
         "lockDigest": Input("string", required=False),
         "packages": Input("map", required=False),
@@ -51,6 +55,17 @@ class PythonEnvironment(Resource):
         version = news.get("pythonVersion")
         if version is not None and re.fullmatch(r"3\.\d+", version) is None:
             return news, [Failure("pythonVersion", f"must be like '3.12', not {version!r}")]
+        failures = [
+            Failure(
+                f"requirements[{index}]",
+                "holds credentials, which the lock and the state would show; set the index "
+                "in uv's own settings (UV_INDEX, netrc)",
+            )
+            for index, requirement in enumerate(news["requirements"])
+            if has_credentials(requirement)
+        ]
+        if failures:
+            return {**news, "requirements": [redacted(item) for item in news["requirements"]]}, failures
         return {**_inputs_alone(news), **_locked_properties(news)}, []
 
     def diff(self, state: Properties, news: Properties) -> list[Change]:
@@ -104,7 +119,7 @@ class PythonEnvironment(Resource):
         home, lock_file = Path(news["workspace"]), Path(news["lockFile"])
         if "lockDigest" not in news:
             context.log.status("resolving packages")
-            _resolve(context.name, news["requirements"], news.get("pythonVersion"), lock_file)
+            _write_lock(lock_file, _header(news), _resolve(context.name, news))
             news = {**news, **_locked_properties(news)}
         key = _key(news)
         python = news.get("pythonVersion") or sys.executable
@@ -120,8 +135,12 @@ def _inputs_alone(news: Properties) -> Properties:
     return {name: value for name, value in news.items() if name not in ("lockDigest", "packages")}
 
 
-def _requirements_digest(requirements: list[str], python_version: str | None) -> str:
-    return hashlib.sha256(json.dumps([sorted(requirements), python_version]).encode()).hexdigest()[:16]
+def _header(news: Properties) -> str:
+    """The first line of a lock: which requirements it was made for."""
+    identity = [sorted(news["requirements"]), news.get("pythonVersion")]
+    if news.get("torchBackend") is not None:
+        identity.append(news["torchBackend"])
+    return _HEADER + hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
 def _locked_properties(news: Properties) -> dict[str, Any]:
@@ -131,26 +150,73 @@ def _locked_properties(news: Properties) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     header, _, body = text.partition("\n")
-    if header != _HEADER + _requirements_digest(news["requirements"], news.get("pythonVersion")):
+    if header != _header(news):
         return {}
     digest = "sha256:" + hashlib.sha256(body.encode()).hexdigest()
     return {"lockDigest": digest, "packages": dict(_PIN.findall(body))}
 
 
-def _resolve(name: str, requirements: list[str], python_version: str | None, lock_file: Path) -> None:
-    """Resolves `requirements` for every platform and writes the lock, without the address of any index."""
+def _resolve(name: str, news: Properties) -> str:
+    """The lock of the requirements, for every platform, without the address of any index."""
+    requirements: list[str] = news["requirements"]
+    backend = news.get("torchBackend")
     try:
         body = environments.run_uv(
-            *("pip", "compile", "-", "--universal", "--python-version", python_version or _LOWEST_PYTHON),
+            *("pip", "compile", "-", "--universal", "--python-version", news.get("pythonVersion") or _LOWEST_PYTHON),
             *("--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate", "--quiet"),
-            text="\n".join(requirements),
+            *(() if backend is None else ("--torch-backend", backend)),
+            text="\n".join(_HASH.sub("", item) for item in requirements),
         )
     except environments.EnvironmentError as error:
         raise ResourceError(
             f"environment {name}: its packages do not resolve. The resolver says:\n{error}\n"
-            f"Mend `environments.{name}.pip` in the stack's configuration (asked for: {', '.join(requirements)})."
+            f"{_remedy(name, requirements, news.get('sources') or {}, str(error))}"
         ) from None
+    if has_credentials(body):
+        raise ResourceError(
+            f"environment {name}: its lock would hold credentials, in the address of a package; "
+            f"set the index in uv's own settings (UV_INDEX, netrc), and name the package without an address"
+        )
+    body = _with_given_hashes(name, body, requirements)
+    return body if backend is None else f"{environments.TORCH_BACKEND}{backend}\n{body}"
+
+
+def _remedy(name: str, requirements: list[str], sources: dict[str, str], said: str) -> str:
+    """Where to mend what the resolver complains about."""
+    mentioned = [item for item in sources if re.search(rf"\b{re.escape(_name(item))}\b", said, re.IGNORECASE)]
+    if not mentioned:
+        return f"Mend `environments.{name}.pip` in the stack's configuration (asked for: {', '.join(requirements)})."
+    asked = "".join(f"\n  {sources[item]}: {item}" for item in mentioned)
+    return f"Mend `environments.{name}` where these are asked for:{asked}"
+
+
+def _name(requirement: str) -> str:
+    """The name of a requirement's package, as indexes spell it (PyPA's name normalization)."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else requirement
+
+
+def _with_given_hashes(name: str, body: str, requirements: list[str]) -> str:
+    """The lock, with only those hashes of a package that its requirement allows: uv itself does not look at them."""
+    allowed = {_name(item): set(_HASH.findall(item)) for item in requirements if _HASH.search(item)}
+    packages = re.split(r"\n(?=\S)", body.rstrip("\n")) if allowed else []
+    for index, package in enumerate(packages):
+        hashes = allowed.get(_name(package))
+        if hashes is None:
+            continue
+        head, *found = re.split(r"\s*\\\n\s*", package)
+        kept = [item for item in found if item in {f"--hash={digest}" for digest in hashes}]
+        if not kept:
+            raise ResourceError(
+                f"environment {name}: the index has no file of {head} with a hash that its requirement gives; "
+                f"take the hashes away, or the package from where they were made"
+            )
+        packages[index] = " \\\n    ".join([head, *kept])
+    return "\n".join([*packages, ""]) if allowed else body
+
+
+def _write_lock(lock_file: Path, header: str, body: str) -> None:
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     partial = lock_file.with_name(f".{lock_file.name}.partial")
-    partial.write_text(_HEADER + _requirements_digest(requirements, python_version) + "\n" + body)
+    partial.write_text(f"{header}\n{body}")
     partial.rename(lock_file)

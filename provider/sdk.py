@@ -118,6 +118,10 @@ class PythonEnvironmentArgs(TypedDict):
     """Where the resolved packages are kept, with hashes."""
     python_version: NotRequired[pulumi.Input[str] | None]
     """Python's version, `3.12`; the one that runs the provider where it is not given."""
+    sources: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    """Requirement -> where it stands, for the words of a mistake."""
+    torch_backend: NotRequired[pulumi.Input[str] | None]
+    """Which builds of PyTorch's packages to take, in uv's words (`cpu`); by default those of the index."""
 
 
 class PythonEnvironment(_SlipwayResource):

@@ -100,6 +100,32 @@ def test_keys_of_other_namespaces_are_left_alone(project: Path) -> None:
         ("environments.sklearn.clone", "minmal", "environments.sklearn.clone: no environment is named 'minmal'; "),
         ("environments.sklearn.pythonVersion", "2.7", "environments.sklearn.pythonVersion: string should match"),
         (
+            "environments.sklearn.pythonVersion",
+            "3.8",
+            "sklearn.pythonVersion: 3.8: the scoring server needs Python 3.1",
+        ),
+        ("environments.sklearn.pip", ["numpy=1"], "sklearn.pip[0]: 'numpy=1' is conda's way; pip's is 'numpy==1'"),
+        (
+            "environments.sklearn.pip",
+            "https://me:word@host",
+            "sklearn.pip: input should be a valid tuple, not 'https://",
+        ),
+        (
+            "environments.sklearn.condaFile",
+            "conda.yml",
+            "environments.sklearn.condaFile: is no field here; did you mean 'condaDependenciesFile'?",
+        ),
+        (
+            "environments.sklearn.pipRequirementsFile",
+            "requirements.txt",
+            "environments.sklearn.pipRequirementsFile: requirements.txt: the file cannot be read: No such file or",
+        ),
+        (
+            "environments.sklearn.condaDependenciesFile",
+            "conda.yml",
+            "environments.sklearn.condaDependenciesFile: conda.yml: the file cannot be read: No such file or",
+        ),
+        (
             "services.mnist.models",
             ["digit"],
             "services.mnist.models[0]: no model is named 'digit'; did you mean 'digits'?",
@@ -165,6 +191,7 @@ def test_a_mistake_is_named_with_its_place(project: Path, path: str, value: Any,
 
     assert [text for text in found if message in text], found
     assert all(text.startswith("stacks/Pulumi.dev.yaml: ") for text in found)
+    assert "word" not in str(found)
 
 
 def test_a_service_name_is_a_dns_label(project: Path) -> None:
@@ -303,13 +330,74 @@ class TestAzureFiles:
 
     def test_conda_packages_and_old_pythons_are_named(self, project: Path) -> None:
         inference = json.loads(json.dumps(self.INFERENCE))
-        inference["environment"]["python"]["condaDependencies"]["dependencies"] = ["python=3.6.2", "scipy"]
+        inference["environment"]["python"]["condaDependencies"]["dependencies"] = [
+            "python=3.6.2",
+            "cudatoolkit=11.3",
+            {"pip": ["numpy", "--extra-index-url https://me:word@host/simple"]},
+        ]
 
         assert mistakes(project, self.written(project, inference, {"port": 8890})) == [
             "src/inferenceconfig.json: environment.python.condaDependencies.dependencies[0]: "
             "python=3.6.2: the scoring server needs Python 3.11",
             "src/inferenceconfig.json: environment.python.condaDependencies.dependencies[1]: "
-            "'scipy' is a conda package; name what it is on PyPI below `pip` instead",
+            "'cudatoolkit=11.3' is a conda package that PyPI does not have; remove it (wheels bring the libraries they "
+            "need), or name what it is on PyPI below `pip`",
+            "src/inferenceconfig.json: environment.python.condaDependencies.dependencies[2].pip[1]: "
+            "'--extra-index-url https://****@host/simple' holds credentials, which the lock and the state would show; "
+            "an index is set in uv's own settings, where no state and no log sees it: UV_DEFAULT_INDEX or UV_INDEX "
+            "(credentials: UV_INDEX_<NAME>_USERNAME and _PASSWORD, or netrc)",
+        ]
+
+    def test_conda_packages_come_from_pypi_and_that_is_said(self, project: Path) -> None:
+        inference = json.loads(json.dumps(self.INFERENCE))
+        inference["environment"]["python"]["condaDependencies"]["dependencies"] = ["scipy=1.14", "pytorch", "cpuonly"]
+
+        plan = loaded(project, self.written(project, inference, {"port": 8890}))
+
+        assert plan.environments["my-deploy-env"].pip == ("scipy==1.14.*", "torch")
+        assert plan.environments["my-deploy-env"].torch_backend == "cpu"
+        where = "environment.python.condaDependencies.dependencies"
+        assert plan.notices == (
+            "environment my-deploy-env: conda packages of src/inferenceconfig.json are taken from PyPI: "
+            f"scipy==1.14.* ({where}[0]), torch ({where}[1])",
+        )
+
+    def test_a_conda_file_beside_the_inference_configuration(self, project: Path) -> None:
+        inference = json.loads(json.dumps(self.INFERENCE))
+        inference["environment"]["python"] |= {"condaDependencies": None, "condaDependenciesFile": "conda.yml"}
+        (project / "src" / "conda.yml").write_text("dependencies: [python=3.12, pip: [numpy]]\n")
+
+        plan = loaded(project, self.written(project, inference, {"port": 8890})).environments["my-deploy-env"]
+
+        assert (plan.pip, plan.python_version) == (("numpy",), "3.12")
+        assert plan.sources == {"numpy": "src/conda.yml: line 1"}
+        assert plan.environment_variables == {"EXAMPLE_ENV_VAR": "EXAMPLE_VALUE"}
+
+    def test_a_conda_file_in_the_place_of_an_environment(self, project: Path) -> None:
+        (project / "src" / "env").mkdir()
+        (project / "src" / "env" / "conda.yml").write_text("dependencies: [pip: [numpy]]\n")
+        inference = {"entryScript": "score.py", "runtime": "python", "condaFile": "env/conda.yml"}
+
+        plan = loaded(project, self.written(project, inference, {"port": 8890}))
+
+        assert plan.services["mnist"].environment == "mnist"
+        assert plan.environments["mnist"].pip == ("numpy",)
+
+    def test_mistakes_with_conda_files(self, project: Path) -> None:
+        inference = json.loads(json.dumps(self.INFERENCE))
+        inference["environment"]["python"]["condaDependenciesFile"] = "conda.yml"
+
+        assert mistakes(project, self.written(project, inference, {"port": 8890})) == [
+            "src/inferenceconfig.json: environment.python.condaDependenciesFile: "
+            "src/conda.yml: the file cannot be read: No such file or directory; mend the path",
+            "src/inferenceconfig.json: environment.python.condaDependenciesFile: "
+            "stands beside condaDependencies; remove one of them",
+        ]
+        inference = {"entryScript": "score.py", "condaFile": "conda.yml", "environment": "sklearn"}
+        assert mistakes(project, self.written(project, inference, {"port": 8890})) == [
+            "src/inferenceconfig.json: condaFile: src/conda.yml: the file cannot be read: No such file or directory; "
+            "mend the path",
+            "src/inferenceconfig.json: condaFile: stands beside environment; remove one of them",
         ]
 
     def test_a_file_that_is_no_json(self, project: Path) -> None:
@@ -317,3 +405,47 @@ class TestAzureFiles:
         (project / "src" / "inferenceconfig.json").write_text("{entryScript}")
 
         assert "the file src/inferenceconfig.json is no JSON document" in mistakes(project, sections)[0]
+
+
+class TestIncludedFiles:
+    """`include`: more entries, in files of their own."""
+
+    @staticmethod
+    def including(project: Path, text: str) -> dict[str, Any]:
+        (project / "more.yaml").write_text(text)
+        return configuration() | {"include": ["more.yaml"]}
+
+    def test_their_entries_are_added(self, project: Path) -> None:
+        plan = loaded(project, self.including(project, "models: {other: {path: model.pkl}}"))
+
+        assert set(plan.models) == {"digits", "other"}
+
+    def test_a_mistake_names_the_file_that_it_is_in(self, project: Path) -> None:
+        text = "models: {other: {pth: model.pkl}}\ncomputeTargets: {digits: {kind: moon}}"
+        assert [found.split(": ")[:2] for found in mistakes(project, self.including(project, text))] == [
+            ["more.yaml", "computeTargets.digits.kind"],
+            ["more.yaml", "models.other.path"],
+            ["more.yaml", "models.other.pth"],
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (
+                "models: {digits: {path: x}}",
+                "more.yaml: models.digits: is in stacks/Pulumi.dev.yaml already; rename one",
+            ),
+            ("workspace: {name: x}", "more.yaml: workspace: cannot be included; known: computeTargets, environments, "),
+            ("modles: {}", "more.yaml: modles: cannot be included; did you mean 'models'?"),
+            ("models: [a]", "more.yaml: models: must be a section with a name for each entry, not ['a']"),
+            ("[1]", "more.yaml: must hold sections (computeTargets, environments, models, services), not [1]"),
+            ("a: b: c", "more.yaml: is no YAML document: "),
+        ],
+    )
+    def test_what_cannot_be_included_is_told(self, project: Path, text: str, message: str) -> None:
+        assert [found for found in mistakes(project, self.including(project, text)) if found.startswith(message)]
+
+    def test_a_file_that_is_missing(self, project: Path) -> None:
+        assert mistakes(project, configuration() | {"include": ["no.yaml"]}) == [
+            "stacks/Pulumi.dev.yaml: include: the file no.yaml cannot be read: No such file or directory; mend the path"
+        ]

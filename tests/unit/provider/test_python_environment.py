@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import subprocess
 import zipfile
 from pathlib import Path
@@ -191,6 +192,59 @@ def test_what_does_not_resolve_is_told_in_the_resolver_s_words(inputs: Propertie
     assert "alpha<=2.0" in message
     assert "Mend `environments.env.pip` in the stack's configuration (asked for: alpha>9, beta)." in message
     assert not Path(inputs["lockFile"]).exists()
+
+
+def test_what_does_not_resolve_is_named_where_it_was_asked_for(inputs: Properties) -> None:
+    sources = {"alpha>9": "env/conda.yml: line 7", "beta": "env/conda.yml: line 8"}
+    with pytest.raises(ResourceError) as caught:
+        created({**inputs, "requirements": ["alpha>9", "beta"], "sources": sources})
+
+    assert str(caught.value).endswith(
+        "Mend `environments.env` where these are asked for:\n  env/conda.yml: line 7: alpha>9"
+    )
+
+
+def test_where_a_requirement_stands_is_no_change(inputs: Properties) -> None:
+    state = created({**inputs, "sources": {"alpha": "env/conda.yml: line 7"}})
+    assert RESOURCE.diff(state, checked({**inputs, "sources": {"alpha": "env/conda.yml: line 8"}})) == []
+
+
+def test_a_requirement_s_own_hashes_are_kept_to(inputs: Properties, packages: Path) -> None:
+    with (packages / "alpha-2.0-py3-none-any.whl").open("rb") as wheel:
+        sound = hashlib.file_digest(wheel, "sha256").hexdigest()
+    state = created({**inputs, "requirements": [f"alpha==2.0 --hash=sha256:{'0' * 64} --hash=sha256:{sound}", "beta"]})
+
+    assert version_in(state) == "2.0"
+    assert Path(inputs["lockFile"]).read_text().count("--hash") == 2
+
+    deleted(state)
+    with pytest.raises(ResourceError) as caught:
+        created({**inputs, "requirements": [f"alpha==2.0 --hash=sha256:{'0' * 64}"]})
+    assert str(caught.value) == (
+        "environment env: the index has no file of alpha==2.0 with a hash that its requirement gives; "
+        "take the hashes away, or the package from where they were made"
+    )
+
+
+def test_builds_of_pytorch_are_asked_of_uv_and_kept_in_the_lock(
+    inputs: Properties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = environments.run_uv
+
+    def run_uv(*arguments: str, text: str | None = None) -> str:
+        asked.append(arguments)
+        return real(*arguments, text=text)
+
+    monkeypatch.setattr(environments, "run_uv", run_uv)
+    state = created({**inputs, "torchBackend": "cpu"})
+
+    compiled, _, synced = asked
+    assert compiled[-2:] == ("--torch-backend", "cpu")
+    assert synced[synced.index("--torch-backend") + 1] == "cpu"
+    plain = checked(inputs)
+    assert "lockDigest" not in plain, "a lock for other builds does not fit"
+    assert "torchBackend" in {change.path for change in RESOURCE.diff(state, plain)}
 
 
 def test_a_package_that_was_changed_after_locking_is_refused_and_nothing_is_left(
