@@ -5,6 +5,8 @@ frames.
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -49,3 +51,13 @@ def user_traceback(error: BaseException) -> tuple[str, ...]:
 
 def _is_ours(filename: str) -> bool:
     return filename.startswith((PACKAGE, "<frozen importlib", "<frozen runpy")) or "/inference_schema/" in filename
+
+
+def where_main_is() -> str:
+    """The line of the user's code that the main thread is in, as " in FILE, line N"; "" where there is none."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        if not _is_ours(frame.f_code.co_filename):
+            return f", in {frame.f_code.co_filename}, line {frame.f_lineno}"
+        frame = frame.f_back
+    return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,7 +47,7 @@ class Metrics:
             "requests": {f"{route} {status.decode()}": [count] for (route, status), count in self.requests.items()},
             "durations": {route: list(row) for route, row in self.durations.items()},
             "run": {"": [self.run_calls, self.run_seconds]},
-            "now": {"": [in_flight, queued, self.cut_off, dropped]},
+            "now": {"": [in_flight, queued, self.cut_off, dropped, resident_memory()]},
         }
 
 
@@ -60,6 +61,14 @@ def add(snapshots: Iterable[Snapshot]) -> Snapshot:
                 known = into.get(labels)
                 into[labels] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
     return total
+
+
+def resident_memory() -> int:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def publish(directory: str, worker: str, snapshot: Snapshot) -> None:
@@ -112,11 +121,12 @@ def render(snapshot: Snapshot, labels: dict[str, str]) -> bytes:
     start("slipway_run_duration_seconds", "summary", "Time inside the script's run().")
     sample("slipway_run_duration_seconds_sum", seconds)
     sample("slipway_run_duration_seconds_count", calls)
-    in_flight, queued, cut_off, dropped = snapshot["now"][""]
+    in_flight, queued, cut_off, dropped, memory = snapshot["now"][""]
     for name, kind, value, text in (
         ("slipway_requests_in_flight", "gauge", in_flight, "Requests read and not answered yet."),
         ("slipway_requests_queued", "gauge", queued, "Requests that wait for a worker."),
         ("slipway_clients_cut_off_total", "counter", cut_off, "Connections ended for what is no request, or too slow."),
+        ("process_resident_memory_bytes", "gauge", memory, "Resident memory, of all workers."),
         ("slipway_collection_dropped_total", "counter", dropped, "Collected records for which there was no room."),
     ):
         start(name, kind, text)

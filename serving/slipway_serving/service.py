@@ -17,7 +17,7 @@ from slipway_serving import __version__, collection, logs, metrics, v2
 from slipway_serving.access import CHALLENGE, Keys
 from slipway_serving.binding import Run, bind, encode
 from slipway_serving.cors import Cors
-from slipway_serving.failures import StartError
+from slipway_serving.failures import StartError, where_main_is
 from slipway_serving.http1 import Front, Limits, write_response
 from slipway_serving.messages import TEXT, Request, Response, error_response, identifiers, json_response
 from slipway_serving.model import ServedModel, of_script
@@ -33,6 +33,8 @@ STARTING, READY, DRAINING = "starting", "ready", "draining"
 NAMED = frozenset((b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id"))
 """Headers with which a client names its request."""
 NOT_READY = "The service is starting: init() has not returned."
+STARTING_NOTICE = 30.0
+"""Seconds of `init` after which the log says where it is, again and again."""
 ID_LIMIT = 100
 """Longest request identifier that a client may choose, as in Azure's server."""
 ASYNC_CONCURRENCY = 64
@@ -93,6 +95,7 @@ class Service:
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
         self._wake = wake
         self._each_second_at = 0.0
+        self._next_notice = self.starting_since + STARTING_NOTICE
         self.max_queue = settings.max_queue
         self.routes: dict[bytes, dict[bytes, Handler]] = {
             b"/": {b"GET": self.live, b"HEAD": self.live},
@@ -228,7 +231,6 @@ class Service:
             from slipway_serving import swagger
 
             settings = self.settings
-            roots = [settings.source_directory, settings.app_root]
             try:
                 described = swagger.describe(
                     version,
@@ -236,7 +238,8 @@ class Service:
                     settings.service_name,
                     settings.service_version,
                     settings.path_prefix,
-                    roots,
+                    [settings.source_directory, settings.app_root],
+                    [self.model.name, *self.model.aliases],
                 )
                 response = json_response(200, described)
             except swagger.SwaggerError as error:
@@ -405,6 +408,10 @@ class Service:
 
     def each_second(self) -> None:
         """What is looked after once a second: files that may have changed, numbers for the other workers."""
+        if self.state == STARTING and perf_counter() > self._next_notice:
+            self._next_notice += STARTING_NOTICE
+            where = where_main_is()
+            logs.warning(f"init() has been running for {perf_counter() - self.starting_since:.0f} s{where}")
         self.keys.reload()
         if self.certificate is not None:
             self.certificate.reload()

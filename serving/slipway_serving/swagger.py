@@ -33,8 +33,11 @@ class SwaggerError(Exception):
     """There is no description in the version that was asked for."""
 
 
-def describe(version: str, run: Run, service: str, service_version: str, prefix: str, roots: list[Path]) -> Any:
-    """The description. Raises SwaggerError, which lists the versions there are."""
+def describe(
+    version: str, run: Run, service: str, service_version: str, prefix: str, roots: list[Path], models: list[str]
+) -> Any:
+    """The description; `models` are the names that V2 knows. Raises SwaggerError, which lists the versions there are.
+    """
     util = schema_util(run)
     known = list(FULL_VERSIONS.values()) if util is None else util.get_supported_versions(run)
     supported = sorted(short for short, full in FULL_VERSIONS.items() if full in known)
@@ -67,7 +70,7 @@ def describe(version: str, run: Run, service: str, service_version: str, prefix:
     }
     if wanted == "2":
         return _version_2(info, schemas, prefix)
-    return _version_3("3.0.3" if wanted == "3" else "3.1.0", info, schemas, prefix)
+    return _version_3("3.0.3" if wanted == "3" else "3.1.0", info, schemas, prefix, models)
 
 
 def _version_2(info: dict[str, Any], schemas: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -117,7 +120,9 @@ def _version_2(info: dict[str, Any], schemas: dict[str, Any], prefix: str) -> di
     }
 
 
-def _version_3(version: str, info: dict[str, Any], schemas: dict[str, Any], prefix: str) -> dict[str, Any]:
+def _version_3(
+    version: str, info: dict[str, Any], schemas: dict[str, Any], prefix: str, models: list[str]
+) -> dict[str, Any]:
     def content(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
         return {"content": {kind: {"schema": schema}}}
 
@@ -130,7 +135,7 @@ def _version_3(version: str, info: dict[str, Any], schemas: dict[str, Any], pref
 
     status = {"type": "object", "properties": {"status": {"type": "string"}, "revision": {"type": "string"}}}
     v2_body = {"required": True, **content("application/json", {"$ref": "#/components/schemas/InferenceRequest"})}
-    name_parameter = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    name_parameter = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "enum": models}}
     version_parameter = {
         "name": "version",
         "in": "query",

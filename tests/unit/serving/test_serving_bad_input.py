@@ -6,6 +6,8 @@ import gzip
 import json
 import re
 import socket
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,23 @@ from tests.unit.serving.conftest import Serve
 from tests.unit.serving.support import ECHO, Serving, wait_for
 
 LENGTH = "def init(): pass\ndef run(data: bytes): return len(data)\n"
+STEADY = """
+import numpy as np, pandas as pd
+from inference_schema.schema_decorators import input_schema, output_schema
+from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
+from inference_schema.parameter_types.pandas_parameter_type import PandasParameterType
+from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType
+
+def init():
+    pass
+
+@input_schema("data", NumpyParameterType(np.array([[1.0, 2.0]])))
+@input_schema("frame", PandasParameterType(pd.DataFrame({"a": [1], "b": ["x"]})))
+@input_schema("top", StandardPythonParameterType(3), optional=True)
+@output_schema(StandardPythonParameterType([1]))
+def run(data, frame, top=7):
+    return [len(data), len(frame)]
+"""
 HEAD = b"POST /score HTTP/1.1\r\nhost: x\r\n"
 
 
@@ -254,3 +273,24 @@ def test_no_request_makes_the_server_fail(
     found = statuses(received)
     assert len(found) == 1
     assert found[0] < 500, received
+
+
+def test_schemathesis_finds_no_failure_of_the_servers_own(serve: Serve) -> None:
+    """The service's own description, asked in every way that the description allows, and some that it does not."""
+    described = serve(STEADY, "--service-name", "described")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            "run",
+            f"http://127.0.0.1:{described.port}/swagger.json?version=3",
+            "--max-examples=15",
+            "--seed=1",
+            "--checks=not_a_server_error,content_type_conformance",
+        ],
+        cwd=described.directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + described.log[-3000:]

@@ -70,6 +70,7 @@ def test_metrics_count_requests_and_time_them(serve: Serve) -> None:
     assert value(text, "slipway_request_duration_seconds_bucket", 'route="/score",le="+Inf"') == 3
     assert value(text, "slipway_run_duration_seconds_count") == 2
     assert value(text, "slipway_requests_in_flight") == 0
+    assert value(text, "process_resident_memory_bytes") > 2**20
     assert 'service="a\\"b",revision="r7",model="a\\"b",model_version="1"' in text
 
 
