@@ -25,7 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Row
-from benchmarks.serving.peers import HANDLERS, PEERS, SCORE_CASES, V2_CASES, Case, Peer, ours_body, ours_command
+from benchmarks.serving.peers import (
+    HANDLERS,
+    PEERS,
+    SCORE_CASES,
+    V2_CASES,
+    Case,
+    Peer,
+    free_port,
+    ours_body,
+    ours_command,
+)
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".slipway" / "benchmarks"
@@ -121,7 +131,7 @@ def _measure(peer: Peer, python: str, case: Case, workers: int, onnx: Path, fold
         return
     path, body, headers = asked
     scratch = Path(tempfile.mkdtemp(dir=folder))
-    port = _free_port()
+    port = free_port()
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
     (scratch / "request").write_bytes(head.encode() + body)
@@ -224,12 +234,6 @@ def _memory(pid: int) -> float:
 
 def _tail(scratch: Path) -> str:
     return "\n".join((scratch / "log").read_text(errors="replace").splitlines()[-8:])
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _rows(case: Case, workers: int, figures: dict[str, Figures]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,13 @@ class Peer:
     command: Callable[[str, Case, int, int, Path], list[str]]
     body: Body
     has_v2: bool = False
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 def rows_body(path: str, member: str = "data") -> Body:
@@ -103,8 +111,8 @@ def ours_command(python: str, case: Case, port: int, workers: int, scratch: Path
 def mlserver_command(python: str, case: Case, port: int, workers: int, scratch: Path) -> list[str]:
     settings = {
         "http_port": port,
-        "grpc_port": port + 1,
-        "metrics_port": port + 2,
+        "grpc_port": free_port(),
+        "metrics_port": free_port(),
         "parallel_workers": 0 if workers == 1 else workers,
         "debug": False,
         "use_structured_logging": False,

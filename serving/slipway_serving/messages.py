@@ -58,17 +58,26 @@ class Request:
 
 
 class Response:
-    """Status, body and headers of an answer. Header names and values are latin-1 text without line breaks."""
+    """Status, body and headers of an answer. Header names and values are latin-1 text without line breaks.
 
-    __slots__ = ("body", "content_type", "headers", "status")
+    `tail` is what follows `body`: large buffers that are copied once, into what is sent.
+    """
+
+    __slots__ = ("body", "content_type", "headers", "status", "tail")
 
     def __init__(
-        self, status: int, body: bytes, content_type: str = JSON, headers: tuple[tuple[str, str], ...] = ()
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = JSON,
+        headers: tuple[tuple[str, str], ...] = (),
+        tail: tuple[memoryview, ...] = (),
     ) -> None:
         self.status = status
         self.body = body
         self.content_type = content_type
         self.headers = headers
+        self.tail = tail
 
 
 def json_response(status: int, value: object, headers: tuple[tuple[str, str], ...] = ()) -> Response:
@@ -106,8 +115,9 @@ def serialise(response: Response, extra: str, *, close: bool, without_body: bool
     reason = REASONS.get(status) or f"{status} Status"
     if status in (204, 304):
         return f"HTTP/1.1 {reason}\r\n{extra}{lines}\r\n".encode("latin-1", "replace")
-    head = f"HTTP/1.1 {reason}\r\n{lines}content-length: {len(body)}\r\n{extra}\r\n".encode("latin-1", "replace")
-    return head if without_body else head + body
+    length = len(body) + sum(part.nbytes for part in response.tail)
+    head = f"HTTP/1.1 {reason}\r\n{lines}content-length: {length}\r\n{extra}\r\n".encode("latin-1", "replace")
+    return head if without_body else b"".join([head, body, *response.tail])
 
 
 _prefix = str(uuid.uuid4())[:24]

@@ -148,7 +148,8 @@ class Scoring:
             if self.access_log:
                 logs.request_done(request, response.status)
             if self.collector is not None:
-                self.collector.request(request, *self.collected_as, response.body, response.content_type)
+                body = b"".join([response.body, *response.tail])
+                self.collector.request(request, *self.collected_as, body, response.content_type)
         front = self.front
         extra = f"{front.date}{front.common}{front.lines(request)}"
         if request.executed_ms is not None:

@@ -36,8 +36,7 @@ class SwaggerError(Exception):
 def describe(
     version: str, run: Run, service: str, service_version: str, prefix: str, roots: list[Path], models: list[str]
 ) -> Any:
-    """The description; `models` are the names that V2 knows. Raises SwaggerError, which lists the versions there are.
-    """
+    """The description; `models` are V2's names. Raises SwaggerError, which lists the versions there are."""
     util = schema_util(run)
     known = list(FULL_VERSIONS.values()) if util is None else util.get_supported_versions(run)
     supported = sorted(short for short, full in FULL_VERSIONS.items() if full in known)

@@ -325,8 +325,10 @@ def _json_text(value: Any) -> bytes:
         raise TensorError(f"a result cannot be written: {error}") from None
 
 
-def write(outputs: dict[str, Array], request: Inference, model: str, version: str) -> tuple[bytes, int | None]:
-    """The response body, and the length of its JSON part where binary tensors follow.
+def write(
+    outputs: dict[str, Array], request: Inference, model: str, version: str
+) -> tuple[bytes, tuple[memoryview, ...]]:
+    """The JSON part of the response body, and the binary tensors that follow it.
 
     Raises TensorError where an output that was asked for is not there.
     """
@@ -338,14 +340,14 @@ def write(outputs: dict[str, Array], request: Inference, model: str, version: st
     else:
         chosen = [(name, request.binary) for name in outputs]
     entries: list[dict[str, Any]] = []
-    chunks: list[bytes] = []
+    chunks: list[memoryview] = []
     for name, binary in chosen:
         array = outputs[name]
         kind = PROTOCOL_TYPES[array.dtype]
         entry: dict[str, Any] = {"name": name, "shape": array.shape, "datatype": kind}
         if binary:
-            chunk = _join_bytes(array) if kind == "BYTES" else array.tobytes()
-            entry["parameters"] = {"binary_data_size": len(chunk)}
+            chunk = memoryview(_join_bytes(array)) if kind == "BYTES" else _raw(array)
+            entry["parameters"] = {"binary_data_size": chunk.nbytes}
             chunks.append(chunk)
         elif kind == "BYTES":
             entry["data"] = [item.decode("utf-8", "replace") for item in array.ravel()]
@@ -356,10 +358,12 @@ def write(outputs: dict[str, Array], request: Inference, model: str, version: st
     message: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": entries}
     if request.id is not None:
         message["id"] = request.id
-    head = orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not chunks:
-        return head, None
-    return b"".join([head, *chunks]), len(head)
+    return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY), tuple(chunks)
+
+
+def _raw(array: Array) -> memoryview:
+    """The bytes of an array, without copying those of one that lies in order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def _join_bytes(array: Array) -> bytes:

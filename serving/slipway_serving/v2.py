@@ -100,12 +100,13 @@ class Inferring:
         inference: Inference = request.context
         outputs = tensors.outputs_of(result)
         try:
-            body, length = tensors.write(outputs, inference, self.model.name, self.model.version)
+            body, tail = tensors.write(outputs, inference, self.model.name, self.model.version)
         except tensors.TensorError as error:
             return v2_error(400, str(error))
-        if length is None:
+        if not tail:
             return Response(200, body, JSON)
-        return Response(200, body, BINARY, ((LENGTH_HEADER, str(length)), ("x-ms-run-function-failed", "False")))
+        headers = ((LENGTH_HEADER, str(len(body))), ("x-ms-run-function-failed", "False"))
+        return Response(200, body, BINARY, headers, tail)
 
 
 def script_feed(run: Run) -> Feed:
