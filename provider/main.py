@@ -11,6 +11,7 @@ from provider.local_service import LocalService
 from provider.model_version import ModelVersion
 from provider.python_environment import PythonEnvironment
 from provider.resource import Resource
+from provider.service_image import ServiceImage
 from provider.workspace_folder import WorkspaceFolder
 
 RESOURCES: Sequence[Resource] = (
@@ -18,6 +19,7 @@ RESOURCES: Sequence[Resource] = (
     ImageLayout(),
     ModelVersion(),
     PythonEnvironment(),
+    ServiceImage(),
     LocalService(),
     Endpoint(),
 )

@@ -136,6 +136,67 @@ class PythonEnvironment(_SlipwayResource):
         super().__init__("slipway:index:PythonEnvironment", name, args, ["python", "lock_digest"], opts)
 
 
+class ServiceImageArgs(TypedDict):
+    """Arguments of `ServiceImage`."""
+
+    registry: pulumi.Input[str]
+    """An OCI image layout (absolute path), or a registry's address: HOST[:PORT][/PATH]."""
+    repository: pulumi.Input[str]
+    """The repository of the service's images; no other service has it."""
+    username: NotRequired[pulumi.Input[str] | None]
+    password: NotRequired[pulumi.Input[str] | None]
+    """A secret."""
+    parallel: NotRequired[pulumi.Input[int] | None]
+    """How many layers are sent at once; 2 where it is not given."""
+    name: pulumi.Input[str]
+    """Name of the service."""
+    base: pulumi.Input[str]
+    """The image to begin with, which has Python: `<repository>@<digest>`."""
+    base_registry: NotRequired[pulumi.Input[str] | None]
+    """Where the base image is; `registry` where it is not given."""
+    platform: pulumi.Input[str]
+    """`linux/amd64` or `linux/arm64`."""
+    python_version: pulumi.Input[str]
+    """The base image's, `3.11`."""
+    lock_file: pulumi.Input[str]
+    """The packages of the environment, locked with hashes."""
+    environment_digest: pulumi.Input[str]
+    """Digest of the environment's locked packages."""
+    server_directory: pulumi.Input[str]
+    """Folder of the scoring server's package."""
+    models: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
+    """`name`, `version`, layer `digest` and its `size` in bytes, of each model."""
+    model_repositories: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    """By name: the repository of `registry` that has the model's artifact."""
+    model_layout: NotRequired[pulumi.Input[str] | None]
+    """An OCI image layout that has the models which `registry` has not."""
+    source_directory: NotRequired[pulumi.Input[str] | None]
+    """Folder of the entry script."""
+    entry_script: NotRequired[pulumi.Input[str] | None]
+    """The entry script, relative to the source directory; a model is served without one."""
+    port: pulumi.Input[int]
+    """TCP port that the service listens on in its container."""
+
+
+class ServiceImage(_SlipwayResource):
+    """The image of a service, put together from layers without a Docker daemon."""
+
+    reference: pulumi.Output[str]
+    """As a container runtime names it, by digest."""
+    digest: pulumi.Output[str]
+    """Digest of the image's manifest."""
+    revision: pulumi.Output[str]
+    """Names what the image is made from."""
+    size: pulumi.Output[int]
+    """Bytes of the whole image."""
+    layers: pulumi.Output[Sequence[Mapping[str, Any]]]
+    """`kind`, `digest` and `size` in bytes of each layer, the base image's first."""
+
+    def __init__(self, name: str, args: ServiceImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        outputs = ["reference", "digest", "revision", "size", "layers"]
+        super().__init__("slipway:index:ServiceImage", name, args, outputs, opts)
+
+
 class LocalServiceArgs(TypedDict):
     """Arguments of `LocalService`."""
 

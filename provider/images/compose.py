@@ -95,7 +95,7 @@ def compose(service: Service, base: BaseImage, layers: Sequence[ImageLayer]) -> 
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": _descriptor(CONFIG, blob_of(config)),
-            "layers": [_descriptor(layer.media_type, layer.blob) for layer in together],
+            "layers": [_layer_descriptor(layer) for layer in together],
             "annotations": labels,
         }
     )
@@ -147,6 +147,11 @@ def _labels(service: Service, base: BaseImage) -> dict[str, str]:
         "org.opencontainers.image.base.digest": base.digest,
         "slipway.models": ",".join(f"{model.name}:{model.version}" for model in service.models),
     }
+
+
+def _layer_descriptor(layer: ImageLayer) -> dict[str, Any]:
+    descriptor = _descriptor(layer.media_type, layer.blob)
+    return {**descriptor, "annotations": dict(layer.annotations)} if layer.annotations else descriptor
 
 
 def _descriptor(media_type: str, blob: Blob) -> dict[str, Any]:

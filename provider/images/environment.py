@@ -69,6 +69,17 @@ def lock_digest(lock: str) -> str:
     return f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
 
 
+def key_of(digest: str, platform: str, python_version: str) -> str:
+    """What the layer follows from: the digest of a lock, a platform and a version of Python."""
+    identity = json.dumps([_FORMAT, digest, platform, python_version])
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def known_layer(key: str, directory: Path | None = None) -> EnvironmentLayer | None:
+    """The layer of the environment `key`, where the cache has it. Reads only."""
+    return _known(_default() if directory is None else directory, key)
+
+
 def site_packages(python_version: str) -> str:
     """Where the packages are in an image, without the leading slash."""
     return f"{ENVIRONMENT}/lib/python{python_version}/site-packages"
@@ -81,9 +92,8 @@ def environment_layer(
 
     Raises `ContentError` in the installer's words: a package without a wheel for the platform, a hash that differs."""
     watch = watch or Watch()
-    directory = default_directory().with_name("layers") if directory is None else directory
-    identity = json.dumps([_FORMAT, lock_digest(lock), platform, python_version])
-    key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    directory = _default() if directory is None else directory
+    key = key_of(lock_digest(lock), platform, python_version)
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory / f"{key}.lock", watch):
@@ -96,9 +106,20 @@ def environment_layer(
                 return _make(Path(folder), directory, key, lock, platform, python_version, watch)
 
 
-def forget(layer: EnvironmentLayer) -> None:
-    """Takes a layer that turned out to be damaged out of the cache."""
+def forget_damaged(key: str, directory: Path | None = None) -> bool:
+    """Takes the layer of the environment `key` out of the cache, where it is not what it was when it was made."""
+    layer = known_layer(key, directory)
+    if layer is None:
+        return False
+    with layer.path.open("rb") as file:
+        if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == layer.blob.digest:
+            return False
     layer.path.with_suffix(".json").unlink(missing_ok=True)
+    return True
+
+
+def _default() -> Path:
+    return default_directory().with_name("layers")
 
 
 @contextmanager

@@ -6,8 +6,8 @@ machine has, and a model's is the very blob of the model's artifact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -21,6 +21,9 @@ APPLICATION = "var/azureml-app"
 """Where the code is in an image (without the leading slash), as in Azure's."""
 SERVER = "opt/slipway/server"
 """The folder on the path of Python that holds the scoring server's package."""
+
+ENVIRONMENT_KEY = "slipway.environment"
+"""The annotation by which the layer of an environment is found again in an image."""
 
 _LINKS = "azureml-models"
 _SERVER_PACKAGE = "slipway_serving"
@@ -41,6 +44,8 @@ class ImageLayer:
     """The layer's bytes, where it has to be sent; None: nobody here has them."""
     repositories: tuple[str, ...] = ()
     """Where in the same registry it may be, to be taken over from there."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """What its descriptor says about it in the image's manifest."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ def model_layer(
 ) -> ImageLayer:
     """The layer of a model: the blob of its artifact, neither read nor hashed here."""
     return ImageLayer("model", model.layer, model.layer.digest, LAYER, open_layer, repositories)
+
+
+def environment_layer(blob: Blob, key: str, open_layer: Callable[[], BinaryIO] | None) -> ImageLayer:
+    """The layer of an environment, which `environment.key_of` calls `key`."""
+    return ImageLayer("environment", blob, blob.digest, LAYER, open_layer, annotations={ENVIRONMENT_KEY: key})
 
 
 def server_layer(directory: Path) -> ImageLayer:

@@ -53,6 +53,9 @@ class BlobStore(Protocol):
     def delete_manifest(self, digest: str) -> bool:
         """Removes a manifest, and lets go of what only it used; False where it was gone."""
 
+    def tags(self) -> list[str]:
+        """All tags of the repository, sorted."""
+
 
 class ImageLayoutStore:
     """The repository `repository` of the OCI image layout at `root`, which is made where it is missing.
@@ -157,6 +160,12 @@ class ImageLayoutStore:
             writer.write_index(others)
             self._store.prepare(writer)  # clears what nothing names any more
         return len(others) < len(entries)
+
+    def tags(self) -> list[str]:
+        """See `BlobStore`."""
+        prefix = f"{self._repository}:"
+        references = [str(item.get("annotations", {}).get(_REFERENCE, "")) for item in self._layout.index()]
+        return sorted(name.removeprefix(prefix) for name in references if name.startswith(prefix))
 
     def _is_named(self, item: dict[str, Any], reference: str) -> bool:
         annotations = item.get("annotations", {})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from provider.content.errors import ContentError
-from provider.images.environment import EnvironmentLayer, environment_layer, forget, lock_digest
+from provider.images.environment import EnvironmentLayer, environment_layer, forget_damaged, lock_digest
 from tests.unit.images.support import contents, unpacked, write_wheel
 
 SITE = "opt/slipway/environment/lib/python3.11/site-packages"
@@ -96,15 +96,16 @@ def test_a_cut_layer_is_made_again(wheels: Path, tmp_path: Path) -> None:
     whole = layer.path.read_bytes()
     layer.path.write_bytes(whole[:100])
     assert make(lock, tmp_path / "layers").path.read_bytes() == whole
+    assert not forget_damaged(layer.path.stem, tmp_path / "layers")
     layer.path.write_bytes(b"x" * len(whole))
-    forget(layer)
+    assert forget_damaged(layer.path.stem, tmp_path / "layers")
     assert make(lock, tmp_path / "layers").path.read_bytes() == whole
 
 
 def test_what_a_killed_run_left_goes(wheels: Path, tmp_path: Path) -> None:
     lock = write_wheel(wheels, "one")
     layer = make(lock, tmp_path / "layers")
-    forget(layer)
+    layer.path.with_suffix(".json").unlink()
     (tmp_path / "layers" / f"{layer.path.stem}-abc" / "site").mkdir(parents=True)
     make(lock, tmp_path / "layers")
     assert sorted(path.suffix for path in (tmp_path / "layers").iterdir()) == [".json", ".lock", ".tar"]

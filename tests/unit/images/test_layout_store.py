@@ -70,6 +70,7 @@ def test_a_tag_moves(tmp_path: Path) -> None:
         push(store, "1", b"config", b"layer")
         push(store, "1", b"config", b"other")
         assert store.get_manifest("1") == (MANIFEST, manifest_of(b"config", b"other"))
+        assert store.tags() == ["1"]
 
 
 def test_a_blob_that_no_manifest_names_goes(tmp_path: Path) -> None:
