@@ -23,8 +23,10 @@ from provider.registry.errors import (
 )
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-_NO_SPACE_NUMBERS = (28, 122)  # ENOSPC and EDQUOT, as CNCF Distribution hands them on from its disk
-_NO_SPACE = re.compile(r"no space left|disk quota exceeded|quota|exceed\w* the configured upper limit", re.IGNORECASE)
+_NO_SPACE_NUMBERS = (27, 28, 122)  # EFBIG, ENOSPC and EDQUOT, as CNCF Distribution hands them on from its disk
+_NO_SPACE = re.compile(
+    r"no space left|file too large|disk quota exceeded|quota|exceed\w* the configured upper limit", re.IGNORECASE
+)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_TEXT = 300
 

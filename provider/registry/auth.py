@@ -51,9 +51,10 @@ def challenges(header: str) -> list[Challenge]:
     # Quoted values are blanked first, so that commas and words within them are not taken for a scheme.
     bare = re.sub(r'"(?:[^"\\]|\\.)*"', lambda match: '"' + "." * (len(match[0]) - 2) + '"', header)
     starts = [match for match in _SCHEME.finditer(bare) if not bare[match.end() :].startswith("=")]
+    ends = [*(match.start() for match in starts[1:]), len(header)]
     found = []
-    for match, following in zip(starts, [*starts[1:], None], strict=True):
-        part = header[match.end() : following.start() if following else None]
+    for match, end in zip(starts, ends, strict=False):
+        part = header[match.end() : end]
         values = {
             name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else plain
             for name, quoted, plain in _PARAMETER.findall(part)
