@@ -23,11 +23,11 @@ SETUP := $(VENV)/python -S -E -m infra.setup
 TOOLS := environment=$$($(SETUP).shell_environment --tools-only "$$(cat .venv/.engine)") && eval "$$environment"
 SHELL_ENVIRONMENT := environment=$$($(SETUP).shell_environment "$$(cat .venv/.engine)") && eval "$$environment"
 
-.PHONY: help up preview refresh down test bench check lock env setup FORCE
+.PHONY: help up preview refresh down test test-docker bench check lock env setup FORCE
 
 help: ## this list
 	@echo 'make COMMAND [STACK=dev]'
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 up: setup $(MODEL) ## deploy the stack, and show its services
 	@$(SHELL_ENVIRONMENT) && $(SETUP).stack ready "$(STACK)" && \
@@ -53,6 +53,14 @@ env: setup ## print what a shell needs for the bare pulumi commands: eval "$$(ma
 
 test: setup .venv/.installed-dev $(MODEL) ## run the tests [TESTS=tests/unit]
 	@$(TOOLS) && $(VENV)/python -m pytest $(TESTS)
+
+test-docker: setup .venv/.installed-dev $(MODEL) ## run the tests that need root, a Docker engine and a registry of their own
+	@for program in docker docker-registry debootstrap; do \
+		PATH="$$PATH:/usr/sbin" command -v $$program > /dev/null || { \
+			echo "error: $$program is missing, which these tests start." >&2; \
+			echo '  mend:  apt-get install --no-install-recommends docker.io iptables docker-registry debootstrap' >&2; exit 1; }; \
+	done
+	@$(TOOLS) && $(VENV)/python -m pytest $(or $(TESTS),tests/docker)
 
 bench: setup .venv/.installed-dev $(MODEL) ## measure against peers [BENCH=serving]
 	@$(TOOLS) && $(VENV)/python -m benchmarks $(BENCH)

@@ -1,0 +1,122 @@
+"""A Docker engine and a registry for the tests: one that is running already, or one started for them and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 60
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True)
+class Docker:
+    """The `docker` command of an engine."""
+
+    host: str | None
+
+    def run(self, *arguments: str) -> str:
+        """What a command prints; fails with what it says where it does not succeed."""
+        done = self.attempt(*arguments)
+        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+        return done.stdout.strip()
+
+    def attempt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command that may fail."""
+        environment = dict(os.environ)
+        if self.host is not None:
+            environment["DOCKER_HOST"] = self.host
+        return subprocess.run(
+            ["docker", *arguments], env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+
+
+@contextmanager
+def docker_engine() -> Iterator[Docker]:
+    """The engine of this machine, or one of our own below a temporary folder. Fails where neither is to be had."""
+    if shutil.which("docker") is None:
+        raise AssertionError("docker is missing: apt-get install --no-install-recommends docker.io iptables")
+    running = Docker(None)
+    if running.attempt("info").returncode == 0:
+        yield running
+        return
+    program = shutil.which("dockerd", path=_PATH)
+    if program is None or os.geteuid() != 0:
+        raise AssertionError("no Docker engine answers, and none can be started: that needs root, and dockerd")
+    with tempfile.TemporaryDirectory(prefix="slipway-docker-") as folder:
+        host = f"unix://{folder}/docker.sock"
+        command = [program, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/run"]
+        command += ["--pidfile", f"{folder}/docker.pid", "--host", host]
+        with _process(command, Path(folder) / "docker.log") as process:
+            docker = Docker(host)
+            wait_until(lambda: docker.attempt("info").returncode == 0, process, Path(folder) / "docker.log")
+            yield docker
+
+
+@contextmanager
+def registry(folder: Path) -> Iterator[str]:
+    """The address of a registry of our own, on the loopback: an engine takes images from there without TLS."""
+    program = shutil.which("docker-registry", path=_PATH)
+    if program is None:
+        raise AssertionError("docker-registry is missing: apt-get install docker-registry")
+    port = free_port()
+    configuration = folder / "config.yml"
+    configuration.write_text(
+        "version: 0.1\n"
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with _process([program, "serve", str(configuration)], folder / "registry.log") as process:
+        wait_until(lambda: _answers(port), process, folder / "registry.log")
+        yield f"127.0.0.1:{port}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Waits until `condition` holds; fails with the log where `process` ends before, or it takes too long."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        ended = process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            raise AssertionError(f"{process.args!r} did not come up:\n{log.read_text()[-3000:]}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env={**os.environ, "PATH": _PATH}, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
