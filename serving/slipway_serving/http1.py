@@ -9,6 +9,7 @@ All of it runs in the I/O thread.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import cast
 
 import httptools
 
+from slipway_serving import logs
 from slipway_serving.messages import Request, Response, error_response, identifiers, serialise
 
 IDLE, HEAD, BODY = range(3)
@@ -166,6 +168,10 @@ class Connection(asyncio.Protocol):
             self.feed(data)
         except httptools.HttpParserUpgrade:
             self.dead = True
+        except httptools.HttpParserCallbackError as error:
+            logs.error(f"this server failed to take a request: {''.join(traceback.format_exception(error))}")
+            if not self.dead:
+                self.refuse(500, "The server failed to take the request. Check the logs for more info.")
         except httptools.HttpParserError as error:
             if not self.dead:
                 self.refuse(400, f"The request is not valid HTTP/1.1: {error}.")

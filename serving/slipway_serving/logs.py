@@ -7,6 +7,7 @@ for.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable
@@ -67,10 +68,16 @@ def write(level: str, message: str, **fields: Any) -> None:
         request = current.get()
         if request is not None and "request_id" not in event:
             event["request_id"] = name(request)
-        stream.write(orjson.dumps(event, default=str).decode() + "\n")
+        _put(stream, orjson.dumps(event, default=str).decode() + "\n")
         return
     extra = "".join(f" {key}={value}" for key, value in fields.items() if value not in (None, ""))
-    stream.write(f"{now} {level} {message}{extra}\n")
+    _put(stream, f"{now} {level} {message}{extra}\n")
+
+
+def _put(stream: TextIO, line: str) -> None:
+    """Write a line. A log that nobody reads any more must not end a worker."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(line)
 
 
 def info(message: str, **fields: Any) -> None:

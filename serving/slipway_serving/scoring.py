@@ -5,6 +5,8 @@ Whatever the script does becomes a response: errors are Azure's, their details g
 
 from __future__ import annotations
 
+import traceback
+from asyncio import CancelledError
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -14,7 +16,8 @@ from slipway_serving.binding import Arguments, BadInputError, Run, refused_by_sc
 from slipway_serving.collection import Collector
 from slipway_serving.failures import describe, user_traceback
 from slipway_serving.http1 import Front
-from slipway_serving.messages import Request, Response, serialise
+from slipway_serving.messages import Request, Response, name, serialise
+from slipway_serving.scheduler import ScoringTimeout
 
 RUN_FAILED = (("x-ms-run-function-failed", "True"),)
 NOT_FAILED = "x-ms-run-function-failed: False\r\n"
@@ -57,10 +60,14 @@ class Scoring:
             arguments = endpoint.arguments(request)
         except BadInputError as error:
             return self.finish(request, endpoint.fail(error.status, error.message, ()))
+        except Exception as error:
+            return self.finish(request, self._broken(endpoint, request, error))
         started = perf_counter()
         try:
             result = self.run(**arguments)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except ScoringTimeout:
+            raise
+        except BaseException as error:
             return self.finish(request, self._raised(endpoint, request, error))
         request.executed_ms = (perf_counter() - started) * 1000
         return self.finish(request, self._encoded(endpoint, request, result))
@@ -81,12 +88,16 @@ class Scoring:
                 calls.append((index, endpoint, endpoint.arguments(request)))
             except BadInputError as error:
                 payloads[index] = self.finish(request, endpoint.fail(error.status, error.message, ()))
+            except Exception as error:
+                payloads[index] = self.finish(request, self._broken(endpoint, request, error))
         started = perf_counter()
         results: list[Any] | None = None
         if len(calls) > 1:
             try:
                 results = list(self.run_many([arguments for _, _, arguments in calls]))
-            except (Exception, SystemExit, KeyboardInterrupt) as error:
+            except ScoringTimeout:
+                raise
+            except BaseException as error:
                 logs.warning(f"a batch of {len(calls)} failed and is done one by one: {describe(error)}")
             if results is not None and len(results) != len(calls):
                 logs.error(
@@ -114,10 +125,15 @@ class Scoring:
             arguments = endpoint.arguments(request)
         except BadInputError as error:
             return self.finish(request, endpoint.fail(error.status, error.message, ()))
+        except Exception as error:
+            return self.finish(request, self._broken(endpoint, request, error))
         started = perf_counter()
         try:
             result = await self.run(**arguments)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except BaseException as error:
+            if request.answered and isinstance(error, CancelledError):
+                # Cancelled for being past its time
+                raise
             return self.finish(request, self._raised(endpoint, request, error))
         request.executed_ms = (perf_counter() - started) * 1000
         return self.finish(request, self._encoded(endpoint, request, result))
@@ -132,6 +148,12 @@ class Scoring:
         else:
             logs.script_error(request, user_traceback(error))
         return endpoint.fail(500, SCRIPT_FAILED, RUN_FAILED)
+
+    def _broken(self, endpoint: Endpoint, request: Request, error: Exception) -> Response:
+        """A mistake of this server's own, while it read a request: told in the log, and never the end of a worker."""
+        trace = "".join(traceback.format_exception(error))
+        logs.error(f"this server failed to read a request: {trace}", request_id=name(request))
+        return endpoint.fail(500, "The server failed to read the request. Check the logs for more info.", ())
 
     def _encoded(self, endpoint: Endpoint, request: Request, result: Any) -> Response:
         try:

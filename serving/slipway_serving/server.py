@@ -65,6 +65,8 @@ class Server:
         self.drain_ends = 0.0
         self.drain_began = 0.0
         self.signals, self._signal_sender = socket.socketpair()
+        self.signals.setblocking(False)
+        self._signal_sender.setblocking(False)
         self.main_is_back = threading.Event()
         self.io = threading.Thread(target=self._io_thread, name="slipway-io", daemon=True)
 
@@ -83,6 +85,8 @@ class Server:
             if settings.control_fd is None:
                 self.loop.call_soon_threadsafe(self._listen, listening)
             self._load()
+            # Again, since event loops and libraries that the script uses set signal handlers of their own.
+            self._handle_signals()
         except StartError as failure:
             return self._failed(failure)
         self._in_loop(self._ready)
@@ -138,12 +142,13 @@ class Server:
 
     def _tick(self) -> None:
         settings = self.settings
-        self.service.tick()
-        if self.service.state == DRAINING:
-            self._continue_drain()
         limit = min(settings.scoring_timeout_ms, settings.max_queue_wait_ms or settings.scoring_timeout_ms) / 1000
         busy = self.service.state == DRAINING
+        # First the next one, so that an error in this one is not the end of all.
         self.loop.call_later(0.05 if busy else min(0.5, max(0.01, limit / TICKS_PER_LIMIT)), self._tick)
+        self.service.tick()
+        if busy:
+            self._continue_drain()
 
     def _ready(self) -> None:
         service = self.service
@@ -239,8 +244,6 @@ class Server:
 
     def _handle_signals(self) -> None:
         """SIGTERM and SIGINT drain; a descriptor tells the I/O thread, as the main one may be deep in C code."""
-        self.signals.setblocking(False)
-        self._signal_sender.setblocking(False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self._signal_sender.fileno(), warn_on_full_buffer=False)

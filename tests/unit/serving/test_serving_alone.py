@@ -86,6 +86,40 @@ def test_a_run_that_exits_does_not_end_the_server(serve: Serve) -> None:
     assert server.score("y").status == 200
 
 
+def test_whatever_a_run_raises_does_not_end_the_server(serve: Serve) -> None:
+    script = (
+        "import asyncio\nclass Odd(BaseException): pass\ndef init(): pass\n"
+        "def run(data):\n    if data: raise eval(data)\n    return 1\n"
+    )
+    server = serve(script)
+    for error in (
+        "Odd()",
+        "GeneratorExit()",
+        "KeyboardInterrupt()",
+        "RecursionError()",
+        "MemoryError()",
+        "StopIteration()",
+    ):
+        assert server.score(error).status == 500, error
+    assert server.score("").status == 200
+    later = serve(script.replace("def run", "async def run"))
+    for error in ("Odd()", "asyncio.CancelledError()"):
+        assert later.score(error).status == 500, error
+    assert later.score("").status == 200
+
+
+def test_signals_still_drain_when_a_script_has_used_event_loops(serve: Serve) -> None:
+    script = (
+        "import asyncio, signal\nasync def main():\n    loop = asyncio.get_running_loop()\n"
+        "    loop.add_signal_handler(signal.SIGTERM, print)\n    await asyncio.sleep(0)\n"
+        "def init(): asyncio.run(main())\ndef run(data): return data\n"
+    )
+    server = serve(script)
+    server.process.terminate()
+    assert server.wait_exit() == 0
+    assert "draining" in server.log
+
+
 def test_unknown_paths_and_methods(serve: Serve) -> None:
     server = serve()
     missing = server.ask("GET", "/nothing")
