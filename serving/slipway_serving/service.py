@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from slipway_serving import __version__, collection, logs, metrics, v2
 from slipway_serving.access import CHALLENGE, Keys
-from slipway_serving.binding import Run, bind, encode
+from slipway_serving.binding import Run, bind, encode, is_raw
 from slipway_serving.cors import Cors
 from slipway_serving.failures import StartError, where_main_is
 from slipway_serving.http1 import Front, Limits, write_response
@@ -122,6 +122,9 @@ class Service:
         arguments = bind(run)
         self.model = of_script(run, self.settings.service_name, self.settings.model_dir)
         inferring = v2.Inferring(self.model, v2.script_feed(run))
+        if is_raw(run):
+            # Such a script answers preflight requests by itself.
+            self.routes[b"/score"][b"OPTIONS"] = self.score
         self.scoring.run = run
         self.scoring.collected_as = (self.model.name, self.model.version)
         self.scoring.endpoints = {
@@ -324,9 +327,13 @@ class Service:
         return self.reply(request, v2.model_metadata(model))
 
     def score(self, request: Request) -> None:
-        """POST and GET /score."""
-        if self.guarded and self.turned_away(request):
-            return None
+        """POST and GET /score, and OPTIONS for a script under @rawhttp."""
+        if self.guarded:
+            if request.method == b"OPTIONS":
+                # A preflight request carries no key, and without one nobody reaches the script.
+                return self.options(request)
+            if self.turned_away(request):
+                return None
         return self.enqueue(request)
 
     def enqueue(self, request: Request) -> None:
