@@ -49,7 +49,9 @@ class Sections:
         import yaml  # only here: to load it costs every other preview time
 
         try:
-            document = yaml.safe_load((root / name).read_text(encoding="utf-8")) or {}
+            # libyaml where PyYAML was built with it: ten times as fast.
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            document = yaml.load((root / name).read_text(encoding="utf-8"), loader) or {}  # noqa: S506 - a safe loader
         except OSError as error:
             self._report(self.file, _INCLUDE, f"the file {name} cannot be read: {error.strerror}; mend the path")
             return
