@@ -96,7 +96,8 @@ def _updated(project: Project, change: str, *flags: str) -> float:
 
 
 def _started_by_hand(project: Project) -> float:
-    (revision,) = (project.home / "test" / "demo" / "services" / "echo" / "revisions").iterdir()
+    services = project.home / "test" / "demo" / "services"
+    revision = services / "echo" / "revisions" / revision_of(project.url)
     (python,) = (project.home / "test" / "demo" / "environments").glob("*/bin/python")
     (model,) = (revision / "azureml-models").glob("*/*")
     port = free_port()
