@@ -13,7 +13,7 @@ from slipway_serving.collection import writable
 from slipway_serving.logs import LEVELS, configure
 from slipway_serving.settings import DEFAULT_GRACE, DEFAULT_PORT, Settings, SettingsError, app_root_of, number, share
 
-FRAMEWORKS = ("Onnx", "ScikitLearn", "TensorFlow", "LightGBM")
+FRAMEWORKS = ("Onnx", "ScikitLearn", "TensorFlow", "XGBoost", "LightGBM")
 KEY_VARIABLES = ("SLIPWAY_PRIMARY_KEY", "SLIPWAY_SECONDARY_KEY")
 
 
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--framework",
         metavar="NAME",
-        help="of a model without a script: Onnx, ScikitLearn, TensorFlow, LightGBM (default: by its files) "
+        help="of a model without a script: Onnx, ScikitLearn, TensorFlow, XGBoost, LightGBM (default: by its files) "
         "[SLIPWAY_FRAMEWORK]",
     )
     what.add_argument("--service-name", metavar="NAME", help="the service's name [SERVICE_NAME]")

@@ -51,6 +51,7 @@ KINDS = {
     "Onnx": Kind(("*.onnx",), "onnx", "onnx"),
     "ScikitLearn": Kind(("*.skops", "*.joblib", "*.pkl", "*.pickle"), "sklearn", "sklearn"),
     "TensorFlow": Kind(("saved_model.pb", "*/saved_model.pb"), "tensorflow", "tensorflow"),
+    "XGBoost": Kind(("*.ubj", "*.xgb.json"), "xgboost", "xgboost"),
     "LightGBM": Kind(("*.lgb", "*.txt"), "lightgbm", "lightgbm"),
 }
 """By the names that Azure's `Model.Framework` has, where it has one; tried in this order."""
