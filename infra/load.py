@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from infra import config, preflight, references
 from infra.config import DeploymentConfig, InferenceConfig, Section, Service
 from infra.environments import EnvironmentReader
+from infra.model_sources import find_runs
 from infra.plan import EnvironmentPlan, ModelReference, ServicePlan, StackPlan
 from infra.problems import ConfigurationError, Problem, path_of, problems_of
 from infra.sections import gather
@@ -48,7 +49,8 @@ class _Loader:
         workspace = self._validated(config.Workspace, sections.get("workspace", {}), ("workspace",))
         registry = self._validated(config.Registry, sections.get("registry", {}), ("registry",))
         targets = self._each(config.ComputeTarget, sections, "computeTargets", config.AssetName)
-        models = self._each(config.Model, sections, "models", config.AssetName)
+        declared_models = self._each(config.Model, sections, "models", config.AssetName)
+        models = find_runs(declared_models, self.root, self.file, self.problems)
         declared = self._each(config.Environment, sections, "environments", config.AssetName)
         environments = self.environments.resolve(declared)
         shaped = self._each(Service, sections, "services", config.DnsLabel)

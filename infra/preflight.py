@@ -17,9 +17,9 @@ def check_models(models: Mapping[str, Model], root: Path, file: str) -> Iterator
     """Yields the models whose files cannot be registered."""
     for name, model in models.items():
         try:
-            walk(root / model.path)
+            walk(root / model.location)
         except ContentError as error:
-            yield Problem(file, f"models.{name}.path", str(error))
+            yield Problem(file, f"models.{name}.{'path' if model.mlflow is None else 'mlflow'}", str(error))
 
 
 def check_services(services: Mapping[str, ServicePlan], file: str) -> Iterator[Problem]:

@@ -50,7 +50,7 @@ class _Stack:
             {
                 "registry": self.registry,
                 "name": name,
-                "path": str(self.root / model.path),
+                "path": str(self.root / model.location),
                 "framework": model.framework,
                 "framework_version": model.framework_version,
                 "description": model.description,

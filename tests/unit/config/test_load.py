@@ -424,7 +424,6 @@ class TestIncludedFiles:
         text = "models: {other: {pth: model.pkl}}\ncomputeTargets: {digits: {kind: moon}}"
         assert [found.split(": ")[:2] for found in mistakes(project, self.including(project, text))] == [
             ["more.yaml", "computeTargets.digits.kind"],
-            ["more.yaml", "models.other.path"],
             ["more.yaml", "models.other.pth"],
         ]
 
