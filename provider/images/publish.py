@@ -28,8 +28,7 @@ def publish(image: Image, store: BlobStore, tag: str, watch: Watch | None = None
     layers = {layer.blob.digest: layer for layer in image.layers}
     _each(lambda layer: _send(layer, store, watch), layers.values(), parallel)
     watch.check("storing the image's config")
-    if not store.has_blob(image.config_blob.digest):
-        store.put_blob(image.config_blob.digest, image.config_blob.size, lambda: io.BytesIO(image.config))
+    store.put_blob(image.config_blob.digest, image.config_blob.size, lambda: io.BytesIO(image.config))
     digest = store.put_manifest(tag, MANIFEST, image.manifest)
     if digest != image.digest:
         raise ContentError(f"the image {tag} is {image.digest}, but was stored as {digest}; run `pulumi up` again")
@@ -45,14 +44,17 @@ def missing_from(store: BlobStore, image_manifest: bytes) -> list[str]:
 def _send(layer: ImageLayer, store: BlobStore, watch: Watch) -> None:
     digest = layer.blob.digest
     watch.check("sending the image")
-    if store.has_blob(digest) or any(store.mount_blob(digest, repository) for repository in layer.repositories):
+    # Putting a blob asks for it first: only what may be elsewhere, or nowhere, is asked for here.
+    if (layer.open is None or layer.repositories) and (
+        store.has_blob(digest) or any(store.mount_blob(digest, repository) for repository in layer.repositories)
+    ):
         return
     if layer.open is None:
         raise ContentError(
             f"the {layer.kind} layer {digest} is in none of {', '.join(layer.repositories) or 'the places known'}; "
             f"run `pulumi up --refresh`, which stores what is missing again"
         )
-    watch.status(f"sending the {layer.kind} layer: {human_size(layer.blob.size)}")
+    watch.status(f"storing the {layer.kind} layer: {human_size(layer.blob.size)}")
     store.put_blob(digest, layer.blob.size, layer.open)
 
 
