@@ -158,7 +158,8 @@ PEERS = (
         ],
         rows_body("/score"),
     ),
-    Peer("MLServer", ("mlserver==1.7.1", *COMMON), mlserver_command, v2_body, has_v2=True),
+    # Its worker processes do not start with a newer uvloop.
+    Peer("MLServer", ("mlserver==1.7.1", "uvloop<0.22", *COMMON), mlserver_command, v2_body, has_v2=True),
     Peer(
         "KServe",
         ("kserve==0.21.0", *COMMON),
