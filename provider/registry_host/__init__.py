@@ -1,0 +1,5 @@
+"""A registry service on this machine: CNCF Distribution as a process, kept alive and within its tier's limits.
+
+`spec` is what is asked for and where the files are, `keeper` the process that holds the registry's, `usage` measures
+and cleans what is stored, `host` starts, changes and ends a keeper for the resource `registry_service`.
+"""

@@ -1,0 +1,235 @@
+"""Starts, changes and ends the registry of a folder, for the resource."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import bcrypt
+
+from provider.content.errors import ContentError
+from provider.content.watch import Watch, human_size
+from provider.local import ports
+from provider.local.layout import is_held, read_json, remove_if_empty, remove_tree, write_json
+from provider.local.listener import bind
+from provider.local.surroundings import base_environment
+from provider.registry.auth import Credentials
+from provider.registry_host.spec import HOST, Files, Spec
+from provider.registry_host.usage import used_bytes
+
+_USER = "slipway"
+_BCRYPT_COST = 10
+_START_SECONDS = 60.0
+_STOP_SECONDS = 75.0
+_END_SECONDS = 2.0
+_POLL_SECONDS = 0.02
+_MOST_FAILURES = 3
+"""How often a registry or its keeper may end at its start before it is given up."""
+_PROGRAMS = ("docker-registry", "registry")
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def program() -> str:
+    """The registry's executable on this machine. Raises `ContentError`."""
+    path = os.environ.get("PATH", os.defpath)
+    for name in _PROGRAMS:
+        found = shutil.which(name, path=path)
+        if found is not None:
+            return found
+    raise ContentError(
+        "there is no registry program on PATH (docker-registry or registry, CNCF Distribution); install it: `apt-get "
+        "install --no-install-recommends docker-registry`, or take an external registry"
+    )
+
+
+def is_running(folder: Path) -> bool:
+    """Whether the service has its keeper."""
+    return is_held(Files(folder).lock)
+
+
+def port_conflict(folder: Path, port: int) -> str | None:
+    """What keeps the registry from listening on `port`; None: nothing does."""
+    if not 1 <= port <= 65535:
+        return f"{port} is no TCP port; choose one from {ports.first_unprivileged()} to 65535"
+    files = Files(folder)
+    spec = read_json(files.spec)
+    own = spec is not None and spec.get("port") == port
+    if own and is_running(folder):
+        return None
+    # A registry whose keeper was killed may still be ending.
+    deadline = time.monotonic() + (_END_SECONDS if own else 0.0)
+    while True:
+        try:
+            bind(HOST, port).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                return ports.refusal(error, HOST, port, ports.holder(port))[1]
+            time.sleep(_POLL_SECONDS)
+        else:
+            return None
+
+
+def quota_conflict(folder: Path, quota_bytes: int) -> str | None:
+    """Why the quota cannot be so small; None where it can."""
+    used = used_bytes(Files(folder).data)
+    if used <= quota_bytes:
+        return None
+    return (
+        f"{folder} holds {human_size(used)}, and only {human_size(quota_bytes)} would be allowed ({used} > "
+        f"{quota_bytes} bytes); keep the larger tier, or remove models and images first"
+    )
+
+
+def asked_for(folder: Path) -> Spec | None:
+    """What the service was last asked to be; None where there is none."""
+    document = read_json(Files(folder).spec)
+    try:
+        return None if document is None else Spec(**document)
+    except TypeError:
+        return None
+
+
+def state(folder: Path) -> str:
+    """`Serving`, or what the registry does instead."""
+    status = read_json(Files(folder).status)
+    if not is_running(folder) or not isinstance(status, dict):
+        return "Stopped"
+    return str(status.get("state"))
+
+
+def apply(folder: Path, spec: Spec, watch: Watch) -> Credentials:
+    """Makes the service what `spec` says, and waits until it serves. Idempotent; safe to kill and repeat.
+
+    Raises `ContentError`."""
+    files = Files(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        credentials = _credentials(files)
+        write_json(files.spec, asdict(spec))
+    except OSError as error:
+        raise ContentError(f"the registry's folder {folder} cannot be written: {error.strerror}") from error
+    deadline = time.monotonic() + _START_SECONDS
+    status = "Stopped"
+    for _ in range(_MOST_FAILURES):
+        if not _signal(files, signal.SIGHUP):
+            _start(files)
+        status = _wait(files, spec, deadline, watch)
+        if status == "Serving":
+            return credentials
+        if status != "Stopped":
+            break
+    raise ContentError(
+        f"the registry on {HOST}:{spec.port} does not serve ({status}): {_last_lines(files)}; mend that, then run "
+        f"`pulumi up` again"
+    )
+
+
+def remove(folder: Path, watch: Watch) -> None:
+    """Ends the registry and removes all it stored. Succeeds where it is gone."""
+    files = Files(folder)
+    deadline = time.monotonic() + _STOP_SECONDS
+    _signal(files, signal.SIGTERM)
+    while is_running(folder):
+        if time.monotonic() > deadline:
+            raise ContentError(f"the registry in {folder} does not end; end its process, then try again")
+        watch.check("ending the registry")
+        time.sleep(_POLL_SECONDS)
+    remove_tree(folder)
+    remove_if_empty(folder.parent)
+
+
+def credentials_of(folder: Path) -> Credentials | None:
+    """The user that was generated for the service; None where there is none."""
+    document = read_json(Files(folder).credentials)
+    if not isinstance(document, dict):
+        return None
+    return Credentials(str(document["username"]), str(document["password"]))
+
+
+def _credentials(files: Files) -> Credentials:
+    known = credentials_of(files.folder)
+    if known is None:
+        known = Credentials(_USER, secrets.token_urlsafe(24))
+        _write_private(files.credentials, json.dumps({"username": known.username, "password": known.password}))
+        files.users.unlink(missing_ok=True)
+    if not files.users.exists():
+        hashed = bcrypt.hashpw(known.password.encode(), bcrypt.gensalt(_BCRYPT_COST)).decode()
+        _write_private(files.users, f"{known.username}:{hashed}\n")
+    return known
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _start(files: Files) -> None:
+    files.status.unlink(missing_ok=True)  # that of an earlier keeper
+    with os.fdopen(os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
+        # Not the user's settings of Python, and not `pulumi`'s environment: it holds passphrases.
+        launch = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from pathlib import Path; "
+        launch += "from provider.registry_host.keeper import main; main(Path(sys.argv[1]))"
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", launch, str(files.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=base_environment(os.environ),
+            cwd="/",
+            start_new_session=True,
+            check=True,
+        )
+
+
+def _wait(files: Files, spec: Spec, deadline: float, watch: Watch) -> str:
+    """Waits until the service serves what is asked for, or has no keeper, or time is up. Returns what it does."""
+    found = "Starting"
+    began = time.monotonic()
+    while time.monotonic() < deadline:
+        status = read_json(files.status)
+        # A keeper that has only just been started has no lock yet.
+        alive = is_running(files.folder) or time.monotonic() < began + 1.0
+        if isinstance(status, dict) and is_running(files.folder) and status.get("spec") == spec.digest:
+            found = str(status.get("state"))
+            if found == "Serving":
+                return found
+            if found == "Failing" and status.get("failures", 0) >= _MOST_FAILURES:
+                break
+        if not alive:
+            return "Stopped"
+        watch.check("waiting for the registry")
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _signal(files: Files, number: signal.Signals) -> bool:
+    """Sends a signal to the keeper; False where there is none. Its lock says that the pid is still its own."""
+    status = read_json(files.status)
+    if not is_held(files.lock) or not isinstance(status, dict) or "keeper" not in status:
+        return False
+    try:
+        os.kill(int(status["keeper"]), number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _last_lines(files: Files) -> str:
+    try:
+        lines = files.log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+    except OSError:
+        lines = []
+    return " / ".join(lines) or "it said nothing"
