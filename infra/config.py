@@ -111,7 +111,7 @@ class MlflowRun(Section):
     """A training run that MLflow tracked: one by its id, or the best one of an experiment."""
 
     tracking_uri: Path = "mlruns"
-    """Where MLflow tracks: a folder, or `sqlite:///mlflow.db`, relative to the project's folder."""
+    """Where MLflow tracks: a folder or `sqlite:///mlflow.db`, relative to the project's folder, or `http://...`."""
     run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     """Id of the run."""
     experiment: Annotated[str, Field(min_length=1)] | None = None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from provider.credentials import has_credentials
-from provider.model_source.run import LoggedModel, Run, SourceError, Tracking, best
+from provider.model_source.cache import directory
+from provider.model_source.run import Remote, Run, SourceError, Tracking, best
 
 _SHOWN = 12
 
@@ -36,7 +38,9 @@ class Found:
 
 
 def resolve(query: Query, root: Path) -> Found:
-    """Finds the model of `query`. Paths are relative to `root`. Raises `SourceError`; changes nothing."""
+    """Finds the model of `query`. Paths are relative to `root`. Raises `SourceError`.
+
+    A server is asked over the network, and what it hands out is copied into the user's cache; nothing else changes."""
     try:
         tracking = _tracking(query.tracking_uri, root)
         run = _run(query, tracking)
@@ -61,10 +65,14 @@ def _tracking(uri: str, root: Path) -> Tracking:
         from provider.model_source.tracking_database import TrackingDatabase
 
         return TrackingDatabase(root / uri.removeprefix("sqlite:///"))
+    if scheme in ("http", "https"):
+        from provider.model_source.tracking_server import TrackingServer
+
+        return TrackingServer(uri)
     if rest and scheme != "file":
         raise SourceError(
             "trackingUri",
-            f"{scheme}:// is not known here; use a folder, or sqlite:///file.db, or give the model's `path`",
+            f"{scheme}:// is not known here; use a folder, sqlite:///file.db or http://..., or give the model's `path`",
         )
     from provider.model_source.tracking_directory import TrackingDirectory
 
@@ -103,41 +111,52 @@ def _known(names: Sequence[str]) -> str:
 
 def _files(query: Query, run: Run, tracking: Tracking, root: Path) -> Path:
     """Where the model's files are: among the run's artifacts, or logged beside it (MLflow 3)."""
-    artifacts = _folder(run.artifact_uri, run, root)
-    path = Path(os.path.normpath(artifacts / query.artifact_path))
-    if not path.is_relative_to(artifacts):
+    wanted = posixpath.normpath(query.artifact_path)
+    if wanted.startswith(("/", "..")):
         raise SourceError("artifactPath", f"{query.artifact_path!r} leads out of the run's artifacts")
-    if path.exists():
+    path = _local(f"{run.artifact_uri.rstrip('/')}/{wanted}", posixpath.basename(wanted), run, tracking, root)
+    if path is not None:
         return path
     models = sorted(tracking.logged_models(run), key=lambda model: model.created)
     for model in reversed(models):
         if model.name == query.artifact_path:
-            return _named(_folder(model.location, run, root), model)
-    there = {entry.name for entry in artifacts.iterdir()} if artifacts.is_dir() else set()
+            path = _local(model.location, model.name, run, tracking, root)
+            if path is not None:
+                return path
     raise SourceError(
         "artifactPath",
-        f"run {run.run_id} has no {query.artifact_path!r} among its artifacts and models in {artifacts}; "
-        f"{_known(sorted(there | {model.name for model in models}))}",
+        f"run {run.run_id} has no {query.artifact_path!r} among its artifacts and models in {run.artifact_uri}; "
+        f"{_known(sorted({*_names(run.artifact_uri, root), *(model.name for model in models)}))}",
     )
 
 
-def _folder(uri: str, run: Run, root: Path) -> Path:
-    scheme, separator, _ = uri.partition(":/")
-    if separator and scheme != "file":
-        raise SourceError(
-            "artifactPath",
-            f"the artifacts of run {run.run_id} are at {uri}, which cannot be read here; download them "
-            f"(mlflow artifacts download) and give their `path`",
-        )
-    return root / _local_path(uri)
+def _local(location: str, name: str, run: Run, tracking: Tracking, root: Path) -> Path | None:
+    """What is at `location`, under `name`; None where nothing is."""
+    if _is_local(location):
+        path = root / _local_path(location)
+        return (path if path.name == name else _named(path, name)) if path.exists() else None
+    if isinstance(tracking, Remote):
+        return tracking.download(location, name)
+    raise SourceError(
+        "artifactPath",
+        f"the artifacts of run {run.run_id} are at {run.artifact_uri}, which cannot be read here; download them "
+        f"(mlflow artifacts download) and give their `path`",
+    )
 
 
-def _named(folder: Path, model: LoggedModel) -> Path:
+def _is_local(location: str) -> bool:
+    return location.startswith("file:") or ":/" not in location
+
+
+def _names(location: str, root: Path) -> set[str]:
+    """What a folder of artifacts holds, where it can be looked into."""
+    folder = root / _local_path(location)
+    return {entry.name for entry in folder.iterdir()} if _is_local(location) and folder.is_dir() else set()
+
+
+def _named(folder: Path, name: str) -> Path:
     """A link to `folder` with the model's name, which a folder's model keeps in its layer; MLflow calls all alike."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    caches = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
-    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    link = caches / "slipway" / "mlflow" / key / model.name
+    link = directory() / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16] / name
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
         partial = link.with_name(f".{link.name}.{os.getpid()}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 
 class SourceError(Exception):
@@ -62,6 +63,14 @@ class Tracking(Protocol):
 
     def logged_models(self, run: Run) -> Iterable[LoggedModel]:
         """The models that a run logged."""
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A tracking store that hands out artifacts itself."""
+
+    def download(self, location: str, name: str) -> Path | None:
+        """A copy, called `name`, of the file or folder at `location`; None where there is nothing."""
 
 
 def best(runs: Iterable[Run], metric: str, mode: str) -> Run | None:

@@ -158,7 +158,7 @@ def test_what_is_not_there_is_named_with_what_is(uri: str, tmp_path: Path) -> No
     )
     field, message = mistake(tmp_path, query(uri, run_id="aa03", artifact_path="modle"))
     assert field == "artifactPath"
-    assert message.startswith("run aa03 has no 'modle' among its artifacts and models in /")
+    assert message.startswith("run aa03 has no 'modle' among its artifacts and models in ")
     assert message.endswith("; there are logged, model")
 
 
@@ -198,7 +198,7 @@ def test_stores_that_are_none(tmp_path: Path) -> None:
     )
     assert mistake(tmp_path, query("databricks://profile", run_id="aa01")) == (
         "trackingUri",
-        "databricks:// is not known here; use a folder, or sqlite:///file.db, or give the model's `path`",
+        "databricks:// is not known here; use a folder, sqlite:///file.db or http://..., or give the model's `path`",
     )
     assert mistake(tmp_path, query("https://me:word@host", run_id="aa01")) == (
         "trackingUri",
