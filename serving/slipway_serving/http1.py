@@ -1,7 +1,7 @@
 """HTTP/1.1 on an asyncio transport: reads requests, keeps their order, enforces the limits of a connection.
 
 Written on the protocol callbacks rather than on ASGI, because an ASGI server costs a task and two queues a request
-(docs/decisions/0003-http-without-asgi.md), and because draining and slow clients need the connection itself.
+(docs/decisions/0009-http-without-asgi.md), and because draining and slow clients need the connection itself.
 What a request means is `Front.handle`'s business; this module answers only what never became a request.
 All of it runs in the I/O thread.
 """
