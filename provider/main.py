@@ -10,6 +10,7 @@ from provider.image_layout import ImageLayout
 from provider.local_service import LocalService
 from provider.model_version import ModelVersion
 from provider.python_environment import PythonEnvironment
+from provider.registry_service import RegistryService
 from provider.resource import Resource
 from provider.service_image import ServiceImage
 from provider.workspace_folder import WorkspaceFolder
@@ -19,6 +20,7 @@ RESOURCES: Sequence[Resource] = (
     ImageLayout(),
     ModelVersion(),
     PythonEnvironment(),
+    RegistryService(),
     ServiceImage(),
     LocalService(),
     Endpoint(),

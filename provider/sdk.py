@@ -71,6 +71,42 @@ class ImageLayout(_SlipwayResource):
         super().__init__("slipway:index:ImageLayout", name, args, ["path"], opts)
 
 
+class RegistryServiceArgs(TypedDict):
+    """Arguments of `RegistryService`."""
+
+    path: pulumi.Input[str]
+    """Folder of the service. What the registry stores lies in it and goes with it."""
+    port: pulumi.Input[int]
+    """TCP port on this machine's loopback."""
+    tier: pulumi.Input[str]
+    """Tier of the registry."""
+    quota_bytes: pulumi.Input[int]
+    """What may be stored, in bytes."""
+    cpus: pulumi.Input[float]
+    """CPUs that the registry may use, rounded up."""
+    memory_bytes: pulumi.Input[int]
+    """Memory that the registry tries to stay within, in bytes."""
+    retention_days: NotRequired[pulumi.Input[int] | None]
+    """After how many days a manifest without a tag goes; they stay where it is not given."""
+
+
+class RegistryService(_SlipwayResource):
+    """A registry on this machine, with generated credentials."""
+
+    address: pulumi.Output[str]
+    """HOST:PORT."""
+    username: pulumi.Output[str]
+    """The one user."""
+    password: pulumi.Output[str]
+    """A secret."""
+
+    def __init__(self, name: str, args: RegistryServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["password"])
+        outputs = ["address", "username", "password"]
+        options = pulumi.ResourceOptions.merge(opts, secret)
+        super().__init__("slipway:index:RegistryService", name, args, outputs, options)
+
+
 class ModelVersionArgs(TypedDict):
     """Arguments of `ModelVersion`."""
 

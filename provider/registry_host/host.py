@@ -13,8 +13,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import bcrypt
-
 from provider.content.errors import ContentError
 from provider.content.watch import Watch, human_size
 from provider.local import ports
@@ -162,6 +160,8 @@ def _credentials(files: Files) -> Credentials:
         _write_private(files.credentials, json.dumps({"username": known.username, "password": known.password}))
         files.users.unlink(missing_ok=True)
     if not files.users.exists():
+        import bcrypt  # here: it is needed once in a service's life, and not at every start of the provider
+
         hashed = bcrypt.hashpw(known.password.encode(), bcrypt.gensalt(_BCRYPT_COST)).decode()
         _write_private(files.users, f"{known.username}:{hashed}\n")
     return known
