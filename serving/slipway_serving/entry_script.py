@@ -42,10 +42,7 @@ def load(path: Path, source_directory: Path, app_root: Path) -> ModuleType:
     Raises StartError: ImportError (a module is missing), EntryScriptError (anything else, and a script without `init`
     or `run`).
     """
-    for directory in (app_root, source_directory, path.parent):
-        entry = str(directory.resolve())
-        if entry not in sys.path:
-            sys.path.insert(0, entry)
+    make_importable([path.parent, source_directory, app_root])
     spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
     if spec is None or spec.loader is None:
         raise StartError("EntryScriptError", f"The entry script {path} is no Python file.")
@@ -70,6 +67,17 @@ def load(path: Path, source_directory: Path, app_root: Path) -> ModuleType:
             "EntryScriptError", f"{path.name} defines no {' and no '.join(f'{name}()' for name in missing)}."
         )
     return module
+
+
+def make_importable(directories: list[Path]) -> None:
+    """Put directories on the import path: before installed packages, so that a script's own modules win over those, and
+    behind the standard library, which nothing of a script's should replace.
+    """
+    entries = [str(directory.resolve()) for directory in directories]
+    new = [entry for entry in dict.fromkeys(entries) if entry not in sys.path]
+    installed = (index for index, entry in enumerate(sys.path) if entry.endswith(("site-packages", "dist-packages")))
+    place = next(installed, len(sys.path))
+    sys.path[place:place] = new
 
 
 def run_of(module: ModuleType) -> Callable[..., Any]:

@@ -13,8 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from time import perf_counter, time
+from time import gmtime, perf_counter, time
 from typing import cast
 
 import httptools
@@ -33,6 +32,15 @@ LINGER_TIME = 2.0
 """How much and how long a connection is read, after its last answer, before it is closed the hard way."""
 MIN_RATE = 1024.0
 """Bytes a second under which a client counts as stalled."""
+
+
+def date_line(seconds: float) -> str:
+    """The Date header. By hand, since `strftime` would use the language that a script sets."""
+    now = gmtime(seconds)
+    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[now.tm_wday]
+    month = "JanFebMarAprMayJunJulAugSepOctNovDec"[now.tm_mon * 3 - 3 : now.tm_mon * 3]
+    clock = f"{now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
+    return f"date: {day}, {now.tm_mday:02} {month} {now.tm_year} {clock} GMT\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class Front:
     draining: bool = False
     now: float = field(default_factory=perf_counter)
     """A coarse clock, renewed by `tick`: exact enough for time limits, and free to read."""
-    date: str = field(default_factory=lambda: f"date: {formatdate(usegmt=True)}\r\n")
+    date: str = field(default_factory=lambda: date_line(time()))
     date_second: int = 0
 
     def tick(self) -> None:
@@ -79,7 +87,7 @@ class Front:
         second = int(time())
         if second != self.date_second:
             self.date_second = second
-            self.date = f"date: {formatdate(second, usegmt=True)}\r\n"
+            self.date = date_line(second)
         for connection in tuple(self.connections):
             connection.check_time(self.now)
 

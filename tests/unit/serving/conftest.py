@@ -17,8 +17,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start a server with a script: `serve(script, *options, env=...)`."""
     started: list[Serving] = []
 
-    def start(*arguments: str | None, wait: bool = True, **keywords: object) -> Serving:
-        server = Serving(tmp_path / f"server-{len(started)}", *arguments, **keywords)  # type: ignore[arg-type]
+    def start(*arguments: str | None, wait: bool = True, directory: Path | None = None, **keywords: object) -> Serving:
+        place = directory or tmp_path / f"server-{len(started)}"
+        server = Serving(place, *arguments, **keywords)  # type: ignore[arg-type]
         started.append(server)
         return server.wait_ready() if wait else server
 

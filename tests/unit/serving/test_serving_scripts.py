@@ -265,6 +265,19 @@ def test_azures_variables_alone_are_enough(serve: Serve) -> None:
     assert serve(None, env=env).score("x").json() == "neighbour"
 
 
+def test_a_scripts_modules_win_over_packages_but_not_over_the_standard_library(serve: Serve) -> None:
+    directory = serve().directory
+    for name in ("queue", "inspect", "http", "numpy"):
+        (directory / f"{name}.py").write_text(f"NAME = 'the script has its own {name}'\n")
+    (directory / "entry.py").write_text("import numpy\ndef init(): pass\ndef run(d): return numpy.NAME\n")
+    env = {"AML_APP_ROOT": str(directory), "AZUREML_ENTRY_SCRIPT": "entry.py"}
+    assert serve(None, env=env).score("x").json() == "the script has its own numpy"
+    (directory / "entry.py").write_text("import queue\ndef init(): pass\ndef run(d): return hasattr(queue, 'Queue')\n")
+    # From inside the directory, as a supervisor starts it
+    inside = serve(None, "--entry-script", "entry.py", directory=directory)
+    assert inside.score("x").json() is True
+
+
 def test_an_async_run_works_on_several_requests_at_once(serve: Serve) -> None:
     script = (
         "import asyncio\nasync def init():\n    global both\n    both = asyncio.Barrier(3)\n"
