@@ -14,6 +14,7 @@ ENVIRONMENT = HERE.parents[1] / ".slipway" / "training" / HERE.name
 
 
 def main() -> None:
+    print("==> making the example's model: its packages, then its training", file=sys.stderr)
     python = ENVIRONMENT / "bin" / "python"
     tool = uv.find_uv_bin()
     subprocess.run([tool, "venv", "--quiet", "--clear", "--python", sys.executable, str(ENVIRONMENT)], check=True)
