@@ -95,6 +95,7 @@ class Service:
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
         self._wake = wake
         self._each_second_at = 0.0
+        self._turned_away = 0
         self._next_notice = self.starting_since + STARTING_NOTICE
         self.max_queue = settings.max_queue
         self.routes: dict[bytes, dict[bytes, Handler]] = {
@@ -221,7 +222,7 @@ class Service:
 
     def options(self, request: Request) -> None:
         """OPTIONS /score, which Azure answers whether or not CORS is on."""
-        return self.reply(request, Response(200, b'""'))
+        return self.reply(request, Response(200, b"", TEXT))
 
     def swagger(self, request: Request) -> None:
         """GET /swagger.json?version=2|3|3.1; made once for each version."""
@@ -367,7 +368,10 @@ class Service:
         self.metrics.observe(
             request.route, b"%d" % response.status, perf_counter() - request.started, request.executed_ms
         )
-        if response.status >= 400:
+        if response.status in (429, 503) and self.state == READY:
+            # A flood of them is told as a number: writing each down would cost more than the requests.
+            self._turned_away += 1
+        elif response.status >= 400:
             logs.request_failed(request, response.status, response.body)
         elif self.settings.access_log:
             logs.request_done(request, response.status)
@@ -419,6 +423,9 @@ class Service:
             self._next_notice += STARTING_NOTICE
             where = where_main_is()
             logs.warning(f"init() has been running for {perf_counter() - self.starting_since:.0f} s{where}")
+        if self._turned_away:
+            logs.warning(f"{self._turned_away} requests were turned away (429, 503) since the last look, a second ago")
+            self._turned_away = 0
         self.keys.reload()
         if self.certificate is not None:
             self.certificate.reload()

@@ -66,6 +66,7 @@ def test_a_full_queue_turns_requests_away(serve: Serve) -> None:
         assert "2 requests are waiting already" in refused.json()["message"]
         v2 = server.ask("POST", "/v2/models/service/infer", "{}")
         assert (v2.status, v2.json()["error"]) == (429, "2 requests are waiting already.")
+        wait_for(lambda: "requests were turned away (429, 503)" in server.log, "the notice")
         (server.directory / "go").touch()
         assert [connection.getresponse().status for connection in connections] == [200] * 3
 
