@@ -59,7 +59,7 @@ class Environment(pulumi.ComponentResource):
             f"{name}-packages",
             {
                 "workspace": args["home"],
-                "requirements": [*args["pip"], *server_requirements()],
+                "requirements": [*server_requirements(), *args["pip"]],
                 "lock_file": args["lock_file"],
                 "python_version": args.get("python_version"),
                 "sources": args.get("sources") or None,

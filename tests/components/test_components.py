@@ -150,7 +150,7 @@ def test_the_environment_is_resolved_with_the_scoring_server_s_requirements(reco
     declared(recorder, a_plan())
 
     environment = recorder.registered["slipway:index:PythonEnvironment::sklearn-packages"].inputs
-    assert environment["requirements"] == ["scikit-learn", *server_requirements()]
+    assert environment["requirements"] == [*server_requirements(), "scikit-learn"]
     assert len(environment["requirements"]) > 1
     assert environment["lockFile"] == "/project/stacks/locks/test.sklearn.txt"
 

@@ -34,7 +34,7 @@ def test_the_lock_of_each_environment_is_the_one_for_its_requirements(file: Path
         lock = ROOT / "stacks" / "locks" / f"{stack}.{name}.txt"
         inputs = {
             "workspace": "/nowhere",
-            "requirements": [*plan.environments[name].pip, *server_requirements()],
+            "requirements": [*server_requirements(), *plan.environments[name].pip],
             "lockFile": str(lock),
         }
         context = Context(urn=f"urn:pulumi:{stack}::slipway::slipway:index:PythonEnvironment::{name}", log=NoLog())
