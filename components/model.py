@@ -32,6 +32,12 @@ class ModelArgs(TypedDict):
     """How many of the newest versions stay registered."""
     pinned: NotRequired[Sequence[int] | None]
     """Versions that services name: they stay whatever `keep_versions` says."""
+    aliases: NotRequired[Mapping[str, int] | None]
+    """Alias -> version; these versions stay too."""
+    sample_input: NotRequired[str | None]
+    """A sample of what it takes."""
+    sample_output: NotRequired[str | None]
+    """What it answers to that."""
 
 
 class Model(pulumi.ComponentResource):
@@ -60,6 +66,9 @@ class Model(pulumi.ComponentResource):
                 "properties": args.get("properties"),
                 "keep_versions": args.get("keep_versions"),
                 "pinned": args.get("pinned"),
+                "aliases": args.get("aliases") or None,
+                "sample_input": args.get("sample_input"),
+                "sample_output": args.get("sample_output"),
             },
             pulumi.ResourceOptions(parent=self),
         )

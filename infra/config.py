@@ -34,9 +34,18 @@ def _asset_name(name: str) -> str:
 
 
 def _model_reference(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(:[1-9][0-9]*)?", text) is None:
-        raise ValueError(f"{text!r} must be the name of a model, or name:version with a whole number from 1")
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(:[1-9][0-9]*|@[A-Za-z][A-Za-z0-9_]{0,62})?", text) is None:
+        raise ValueError(
+            f"{text!r} must be the name of a model, name:version with a whole number from 1, or name@alias"
+        )
     return text
+
+
+def _alias(name: str) -> str:
+    # Beside a model's name it becomes a tag, `name-alias`: with a dash or as a number it could be another one's.
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name) is None:
+        raise ValueError(f"{name!r} is no alias: up to 63 letters, digits and '_', a letter first")
+    return name
 
 
 def _text(value: object) -> object:
@@ -48,6 +57,7 @@ def _text(value: object) -> object:
 
 DnsLabel = Annotated[str, AfterValidator(_dns_label)]
 AssetName = Annotated[str, AfterValidator(_asset_name)]
+Alias = Annotated[str, AfterValidator(_alias)]
 Text = Annotated[str, BeforeValidator(_text)]
 Path = Annotated[str, Field(min_length=1)]
 
@@ -152,7 +162,13 @@ class Model(Section):
     properties: Mapping[AssetName, Text] = {}
     """Properties, `name: value`."""
     keep_versions: Annotated[int, Field(ge=1)] | None = None
-    """How many of the newest versions stay registered (and those that a service names); by default all."""
+    """How many of the newest versions stay registered (and those that a service or an alias names); by default all."""
+    aliases: Mapping[Alias, Annotated[int, Field(ge=1)]] = {}
+    """Names for versions, `champion: 3`; they can move."""
+    sample_input: Path | None = None
+    """File with a sample of what it takes, up to 64 KiB of text; kept with the version."""
+    sample_output: Path | None = None
+    """File with what it answers to that."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -225,7 +241,7 @@ class Service(Section):
     """A web service: models, a script, a target."""
 
     models: tuple[Annotated[str, AfterValidator(_model_reference)], ...] = ()
-    """Models it serves: `name`, or `name:version` for one that stays."""
+    """Models it serves: `name`, `name:version` for one that stays, or `name@alias`."""
     inference: InferenceConfig | Path
     """How it is served, or the path of an Azure `inferenceconfig.json`."""
     compute_target: AssetName

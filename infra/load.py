@@ -55,12 +55,15 @@ class _Loader:
         environments = self.environments.resolve(declared)
         shaped = self._each(Service, sections, "services", config.DnsLabel)
         services = {
-            name: plan for name, service in shaped.items() if (plan := self._service(name, service, environments))
+            name: plan
+            for name, service in shaped.items()
+            if (plan := self._service(name, service, environments, models))
         }
         known = references.Known(
             targets=_names(sections, "computeTargets"),
             environments={*environments, *_names(sections, "environments")},
             models=_names(sections, "models"),
+            aliases={name: model.aliases for name, model in declared_models.items()},
         )
         self.problems += references.check(shaped, services, known, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
@@ -98,7 +101,13 @@ class _Loader:
             self.problems += problems_of(error, file or self.file, prefix, config.field_names())
             return None
 
-    def _service(self, name: str, service: Service, environments: dict[str, EnvironmentPlan]) -> ServicePlan | None:
+    def _service(
+        self,
+        name: str,
+        service: Service,
+        environments: dict[str, EnvironmentPlan],
+        models: Mapping[str, config.Model],
+    ) -> ServicePlan | None:
         inference, base, where = self._inline_or_file(
             service.inference, InferenceConfig, ("services", name, "inference")
         )
@@ -107,7 +116,7 @@ class _Loader:
             return None
         source_directory = (base / (inference.source_directory or ".")).resolve()
         return ServicePlan(
-            models=tuple(map(ModelReference.parse, service.models)),
+            models=tuple(ModelReference.parse(text, models) for text in service.models),
             entry_script=inference.entry_script,
             source_directory=source_directory,
             environment=self._environment(name, inference, source_directory, base, where, environments),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +31,12 @@ class ModelReference:
     version: int | None
 
     @classmethod
-    def parse(cls, text: str) -> ModelReference:
-        """From `name` or `name:version`."""
-        name, _, version = text.partition(":")
-        return cls(name, int(version) if version else None)
+    def parse(cls, text: str, models: Mapping[str, Model]) -> ModelReference:
+        """From `name`, `name:version` or `name@alias`, whose version `models` has."""
+        name, separator, rest = re.split(r"([:@]|$)", text, maxsplit=1)
+        if separator == "@":
+            return cls(name, models[name].aliases.get(rest) if name in models else None)
+        return cls(name, int(rest) if rest else None)
 
 
 @dataclass(frozen=True)

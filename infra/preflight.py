@@ -12,6 +12,9 @@ from provider.content.errors import ContentError
 from provider.content.tree import walk
 from provider.entry_script import inspect_entry_script
 
+_LARGEST_SAMPLE = 65536
+# In bytes: a sample is kept in the state and in the store's index.
+
 
 def check_models(models: Mapping[str, Model], root: Path, file: str) -> Iterator[Problem]:
     """Yields the models whose files cannot be registered."""
@@ -20,6 +23,21 @@ def check_models(models: Mapping[str, Model], root: Path, file: str) -> Iterator
             walk(root / model.location)
         except ContentError as error:
             yield Problem(file, f"models.{name}.{'path' if model.mlflow is None else 'mlflow'}", str(error))
+        for field, sample in (("sampleInput", model.sample_input), ("sampleOutput", model.sample_output)):
+            if sample is not None and (mistake := _sample_mistake(root / sample)):
+                yield Problem(file, f"models.{name}.{field}", mistake)
+
+
+def _sample_mistake(file: Path) -> str | None:
+    try:
+        if file.stat().st_size > _LARGEST_SAMPLE:
+            return f"{file} has more than {_LARGEST_SAMPLE} bytes; give a smaller sample"
+        file.read_text(encoding="utf-8")
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}; mend the path"
+    except UnicodeDecodeError:
+        return f"{file} is no UTF-8 text; give a sample as text"
+    return None
 
 
 def check_services(services: Mapping[str, ServicePlan], file: str) -> Iterator[Problem]:

@@ -17,6 +17,8 @@ class Known:
     targets: Set[str]
     environments: Set[str]
     models: Set[str]
+    aliases: Mapping[str, Mapping[str, int]]
+    """By model, of those without mistakes."""
 
 
 def check(
@@ -32,14 +34,28 @@ def check(
                 f"no compute target is named {service.compute_target!r}; {near(service.compute_target, known.targets)}",
             )
         for index, text in enumerate(service.models):
-            model = text.partition(":")[0]
+            model, alias = _model_and_alias(text)
             where = f"{path}.models[{index}]"
             if model not in known.models:
-                yield Problem(file, where, f"no model is named {model!r}; {near(model, known.models)}")
-            elif model in [other.partition(":")[0] for other in service.models[:index]]:
+                yield Problem(
+                    file,
+                    where,
+                    f"no model is named {model!r}; {near(model, known.models)} "
+                    f"(a model can be deleted once no service names it)",
+                )
+            elif model in [_model_and_alias(other)[0] for other in service.models[:index]]:
                 yield Problem(file, where, f"the model {model!r} is named twice; a service has one version of a model")
+            elif alias and alias not in known.aliases.get(model, {alias: 0}):
+                yield Problem(
+                    file, where, f"the model {model!r} has no alias {alias!r}; {near(alias, known.aliases[model])}"
+                )
     yield from _environments(plans, known, file)
     yield from _ports(plans, file)
+
+
+def _model_and_alias(reference: str) -> tuple[str, str]:
+    name, _, alias = reference.partition("@")
+    return name.partition(":")[0], alias
 
 
 def _environments(plans: Mapping[str, ServicePlan], known: Known, file: str) -> Iterator[Problem]:

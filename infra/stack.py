@@ -58,9 +58,15 @@ class _Stack:
                 "properties": model.properties,
                 "keep_versions": model.keep_versions,
                 "pinned": self._pinned(name),
+                "aliases": model.aliases,
+                "sample_input": self._sample(model.sample_input),
+                "sample_output": self._sample(model.sample_output),
             },
             self.below,
         )
+
+    def _sample(self, file: str | None) -> str | None:
+        return None if file is None else (self.root / file).read_text(encoding="utf-8")
 
     def _pinned(self, model: str) -> list[int]:
         references = [reference for service in self.plan.services.values() for reference in service.models]

@@ -25,9 +25,9 @@ from provider.values import UNKNOWN, Properties, is_known
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_METADATA = ("framework", "frameworkVersion", "description", "tags", "properties")
+_METADATA = ("framework", "frameworkVersion", "description", "tags", "properties", "sampleInput", "sampleOutput")
 # What the outputs follow from.
-_DECIDING = ("store", "name", "path", "contentDigest", "keepVersions", "pinned")
+_DECIDING = ("store", "name", "path", "contentDigest", "keepVersions", "pinned", "aliases")
 # A part of a path in the layer, of a tag in the index and of a repository's name later on.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -48,6 +48,10 @@ class ModelVersion(Resource):
         "tags": Input("map", required=False),
         "properties": Input("map", required=False),
         "keepVersions": Input("integer", required=False),
+        "sampleInput": Input("string", required=False),
+        "sampleOutput": Input("string", required=False),
+        # Alias -> version. These versions stay, as the pinned ones do.
+        "aliases": Input("map", required=False),
         "pinned": Input("list", required=False, silent=True),
         "quotaBytes": Input("integer", required=False, silent=True),
     }
@@ -111,11 +115,20 @@ def _value_failures(news: Properties) -> list[Failure]:
         value = news.get(name)
         if isinstance(value, int) and value < lowest:
             failures.append(Failure(name, f"must be at least {lowest}, not {value}"))
+    aliases = news.get("aliases")
+    for alias, version in (aliases if isinstance(aliases, dict) else {}).items():
+        if version is not UNKNOWN and not _is_version(version):
+            failures.append(Failure(f"aliases.{alias}", f"must be a version, 1 or more, not {version!r}"))
     pinned = news.get("pinned")
     for index, version in enumerate(pinned if isinstance(pinned, list) else []):
-        if version is not UNKNOWN and (not isinstance(version, int) or isinstance(version, bool) or version < 1):
+        if version is not UNKNOWN and not _is_version(version):
             failures.append(Failure(f"pinned[{index}]", f"must be a version, 1 or more, not {version!r}"))
     return failures
+
+
+def _is_version(value: object) -> bool:
+    # Numbers in a map come from Pulumi as doubles.
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 1 and value == int(value)
 
 
 def _examine(context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
@@ -142,13 +155,15 @@ def _store_failures(context: Context, news: Properties) -> list[Failure]:
         return [Failure("path", str(error))]
     except ContentError as error:
         return [Failure("store", str(error))]
+    named = [(f"pinned[{index}]", version) for index, version in enumerate(news.get("pinned") or ())]
+    named += [(f"aliases.{alias}", int(version)) for alias, version in (news.get("aliases") or {}).items()]
     return [
         Failure(
-            f"pinned[{index}]",
+            path,
             f"version {version} of the model {request.name} is not in the store, which holds "
             f"{', '.join(versions) or 'none'}; name one of these",
         )
-        for index, version in enumerate(request.pinned)
+        for path, version in named
         if str(version) not in versions
     ]
 
@@ -164,6 +179,7 @@ def _request(context: Context, news: Properties) -> Request:
         owner=owner_of(context.urn),
         metadata={name: news[name] for name in _METADATA if news.get(name) is not None},
         pinned=tuple(news.get("pinned") or ()),
+        aliases={alias: int(version) for alias, version in (news.get("aliases") or {}).items()},
         keep=news.get("keepVersions"),
         quota_bytes=news.get("quotaBytes"),
     )

@@ -127,6 +127,10 @@ class ModelVersionArgs(TypedDict):
     """How many of the newest versions stay in the store; all of them where it is not given."""
     pinned: NotRequired[pulumi.Input[Sequence[pulumi.Input[int]]] | None]
     """Versions that stay whatever `keep_versions` says."""
+    aliases: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[int]]] | None]
+    """Alias -> version; these versions stay too."""
+    sample_input: NotRequired[pulumi.Input[str] | None]
+    sample_output: NotRequired[pulumi.Input[str] | None]
 
 
 class ModelVersion(_SlipwayResource):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Use:
 
     version: int
     pinned: list[int] = field(default_factory=list)
+    aliases: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,17 +75,22 @@ class StoredModel:
         known = self.history.get(layer_digest)
         return max(self.history.values(), default=0) + 1 if known is None else known
 
-    def use(self, owner: str, version: int, pinned: Iterable[int], keep: int | None) -> None:
+    def use(self, owner: str, use: Use, keep: int | None) -> None:
         """Notes what `owner` needs now, and lets go of the versions that nobody does.
 
-        `keep`: how many of the newest stay besides those that a stack uses or pins; None: all."""
-        self.uses[owner] = Use(version, sorted(set(pinned)))
+        `keep`: how many of the newest stay besides those that a stack uses, pins or has an alias for; None: all."""
+        self.uses[owner] = use
         if keep is None:
             return
         needed = set(sorted(self.held)[-keep:])
-        for use in self.uses.values():
-            needed |= {use.version, *use.pinned}
+        for other in self.uses.values():
+            needed |= {other.version, *other.pinned, *other.aliases.values()}
         self.held = {number: held for number, held in self.held.items() if number in needed}
+
+    def aliases(self, version: int) -> list[str]:
+        """The aliases of a version. Where stacks do not agree on one, it is an alias of none."""
+        named = [item for use in self.uses.values() for item in use.aliases.items()]
+        return sorted({alias for alias, number in named if number == version} - {a for a, n in named if n != version})
 
     def versions(self) -> dict[str, str]:
         """Version -> layer digest, of what is held."""
@@ -119,6 +125,8 @@ class Request:
     owner: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     pinned: tuple[int, ...] = ()
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    """Names for versions, which stay as the pinned ones do."""
     keep: int | None = None
     quota_bytes: int | None = None
     """Overrides the store's own, which may not be written yet."""
@@ -362,7 +370,8 @@ def _enter(model: StoredModel, request: Request, stored: StoredVersion) -> Regis
     stored.metadata = dict(request.metadata)
     model.history[stored.layer.digest] = version
     model.held[version] = stored
-    model.use(request.owner, version, request.pinned, request.keep)
+    use = Use(version, sorted(set(request.pinned)), dict(request.aliases))
+    model.use(request.owner, use, request.keep)
     return Registration(version, stored.manifest.digest, stored.layer.size, model.versions())
 
 
@@ -378,20 +387,21 @@ def _descriptors(record: Record) -> Iterator[dict[str, Any]]:
     """The index entries of all held versions, in a fixed order."""
     for name, model in sorted(record.models.items()):
         for version, held in sorted(model.held.items()):
-            # ref.name is what tools take for a tag: a dash, since a colon is none of a tag's characters.
-            annotations = {_REFERENCE: f"{name}-{version}", _NAME: name, _VERSION: str(version)}
+            annotations = {_NAME: name, _VERSION: str(version)}
             for key, value in held.metadata.items():
                 if isinstance(value, Mapping):
                     annotations |= {f"slipway.model.{key}.{inner}": str(item) for inner, item in value.items()}
                 else:
                     annotations[f"slipway.model.{key}"] = str(value)
-            yield {
-                "mediaType": MANIFEST,
-                "artifactType": ARTIFACT,
-                "digest": held.manifest.digest,
-                "size": held.manifest.size,
-                "annotations": annotations,
-            }
+            for tag in (str(version), *model.aliases(version)):
+                yield {
+                    "mediaType": MANIFEST,
+                    "artifactType": ARTIFACT,
+                    "digest": held.manifest.digest,
+                    "size": held.manifest.size,
+                    # ref.name is what tools take for a tag: a dash, since a colon is none of a tag's characters.
+                    "annotations": {_REFERENCE: f"{name}-{tag}", **annotations},
+                }
 
 
 def _json_of(record: Record) -> dict[str, Any]:
@@ -432,5 +442,8 @@ def _model_from(document: dict[str, Any]) -> StoredModel:
             )
             for version, held in document["held"].items()
         },
-        uses={owner: Use(int(use["version"]), list(use["pinned"])) for owner, use in document["uses"].items()},
+        uses={
+            owner: Use(int(use["version"]), list(use["pinned"]), dict(use.get("aliases", {})))
+            for owner, use in document["uses"].items()
+        },
     )

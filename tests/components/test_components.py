@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import warnings
 from collections.abc import Iterator
@@ -161,6 +162,17 @@ def test_a_fixed_version_stays_registered_and_is_the_one_served(recorder: Record
     assert recorder.registered["slipway:index:ModelVersion::digits-version"].inputs["pinned"] == [1]
     service = recorder.registered["slipway:index:LocalService::mnist-service"].inputs
     assert service["models"] == [{"name": "digits", "version": 1, "digest": "sha256:one"}]
+
+
+def test_aliases_and_samples_go_to_the_registry(recorder: Recorder, tmp_path: Path) -> None:
+    (tmp_path / "sample.json").write_text("[1]")
+    model = Model(path="model.pkl", aliases={"champion": 1}, sample_input=str(tmp_path / "sample.json"))
+    declared(recorder, dataclasses.replace(a_plan(), models={"digits": model}))
+
+    inputs = recorder.registered["slipway:index:ModelVersion::digits-version"].inputs
+    assert inputs["aliases"] == {"champion": 1}
+    assert inputs["sampleInput"] == "[1]"
+    assert "sampleOutput" not in inputs
 
 
 def test_a_version_that_is_not_registered_is_refused(recorder: Recorder) -> None:

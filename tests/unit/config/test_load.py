@@ -128,13 +128,26 @@ def test_keys_of_other_namespaces_are_left_alone(project: Path) -> None:
         (
             "services.mnist.models",
             ["digit"],
-            "services.mnist.models[0]: no model is named 'digit'; did you mean 'digits'?",
+            "services.mnist.models[0]: no model is named 'digit'; did you mean 'digits'? "
+            "(a model can be deleted once no service names it)",
         ),
         (
             "services.mnist.models",
             ["digits:x"],
-            "services.mnist.models[0]: 'digits:x' must be the name of a model, or ",
+            "services.mnist.models[0]: 'digits:x' must be the name of a model, name:version with a whole number from ",
         ),
+        (
+            "services.mnist.models",
+            ["digits@best"],
+            "services.mnist.models[0]: the model 'digits' has no alias 'best'; none is defined",
+        ),
+        ("models.digits.aliases", {"7": 1}, "models.digits.aliases.7: '7' is no alias: up to 63 letters, digits and "),
+        (
+            "models.digits.aliases",
+            {"best": 0},
+            "models.digits.aliases.best: input should be greater than or equal to 1",
+        ),
+        ("models.digits.sampleInput", "no.json", "models.digits.sampleInput: "),
         (
             "services.mnist.models",
             ["digits", "digits:1"],
@@ -228,6 +241,33 @@ def test_the_error_says_that_nothing_was_changed(project: Path) -> None:
 
 def test_a_mistake_in_one_model_does_not_make_it_unknown_to_services(project: Path) -> None:
     assert len(mistakes(project, spoilt("models.digits.tags", 3))) == 1
+
+
+def test_a_service_may_name_an_alias(project: Path) -> None:
+    sections = spoilt("models.digits.aliases", {"champion": 3})
+    sections["services"]["mnist"]["models"] = ["digits@champion"]
+
+    assert loaded(project, sections).services["mnist"].models == (ModelReference("digits", 3),)
+
+
+def test_a_model_that_is_removed_while_a_service_names_it(project: Path) -> None:
+    assert mistakes(project, spoilt("models", {})) == [
+        "stacks/Pulumi.dev.yaml: services.mnist.models[0]: no model is named 'digits'; none is defined "
+        "(a model can be deleted once no service names it)"
+    ]
+
+
+def test_samples_that_cannot_be_kept(project: Path) -> None:
+    (project / "large.json").write_bytes(b"x" * 65537)
+    (project / "binary").write_bytes(b"\xff")
+    sections = configuration()
+    sections["models"]["digits"] |= {"sampleInput": "large.json", "sampleOutput": "binary"}
+
+    assert mistakes(project, sections) == [
+        f"stacks/Pulumi.dev.yaml: models.digits.sampleInput: {project}/large.json has more than 65536 bytes; "
+        f"give a smaller sample",
+        f"stacks/Pulumi.dev.yaml: models.digits.sampleOutput: {project}/binary is no UTF-8 text; give a sample as text",
+    ]
 
 
 def test_two_services_on_one_port(project: Path) -> None:

@@ -326,3 +326,60 @@ def test_deleting_leaves_nothing_of_a_workspace(stack: Stack) -> None:
     run(stack.resource.delete(stack.context(), "m", state))
     run(layout.delete(stack.context(), resource_id, layout_state))
     assert not stack.home.exists()
+
+
+def tags_of(stack: Stack) -> dict[str, str]:
+    """Tag -> version, as the index of the store has them."""
+    index = json.loads((stack.store / "index.json").read_text())
+    annotations = [item["annotations"] for item in index["manifests"]]
+    return {item["org.opencontainers.image.ref.name"]: item["slipway.model.version"] for item in annotations}
+
+
+def test_an_alias_is_a_tag_that_moves_and_its_version_stays(stack: Stack) -> None:
+    state = stack.up(aliases={"champion": 1})
+    assert tags_of(stack) == {"m-1": "1", "m-champion": "1"}
+
+    for content in (b"second", b"third"):
+        stack.model.write_bytes(content)
+        # Pulumi's numbers are doubles.
+        state = stack.up(state, aliases={"champion": 1.0}, keepVersions=1)
+    assert tags_of(stack) == {"m-1": "1", "m-champion": "1", "m-3": "3"}
+
+    news = stack.checked(aliases={"champion": 3}, keepVersions=1)
+    assert [change.path for change in stack.resource.diff(state, news)] == ["aliases.champion"]
+    stack.up(state, aliases={"champion": 3}, keepVersions=1)
+    assert tags_of(stack) == {"m-3": "3", "m-champion": "3"}
+
+
+def test_an_alias_of_a_version_that_is_not_in_the_store(stack: Stack) -> None:
+    stack.up()
+    assert stack.check(aliases={"champion": 4})[1] == [
+        Failure("aliases.champion", "version 4 of the model m is not in the store, which holds 1; name one of these")
+    ]
+    assert stack.check(aliases={"champion": 0.5})[1] == [
+        Failure("aliases.champion", "must be a version, 1 or more, not 0.5")
+    ]
+
+
+def test_an_alias_that_stacks_do_not_agree_on_is_no_tag(stack: Stack) -> None:
+    state = stack.up(aliases={"champion": 1, "first": 1})
+    stack.model.write_bytes(b"second")
+    context = Context(URN.replace("dev", "test"), stack.log, False)
+    news = run(stack.resource.check(context, stack.inputs(aliases={"champion": 2})))[0]
+    run(stack.resource.create(context, news))
+    assert tags_of(stack) == {"m-1": "1", "m-2": "2", "m-first": "1"}
+
+    stack.model.write_bytes(b"weights")
+    run(stack.resource.delete(context, "m", news))
+    stack.up(state, aliases={"champion": 1})
+    assert tags_of(stack)["m-champion"] == "1"
+
+
+def test_samples_are_kept_with_the_version(stack: Stack) -> None:
+    state = stack.up(sampleInput="[1]", sampleOutput="[2]")
+    held = json.loads((stack.store / "slipway-store.json").read_text())["models"]["m"]["held"]["1"]
+    assert (held["metadata"]["sampleInput"], held["metadata"]["sampleOutput"]) == ("[1]", "[2]")
+
+    changed = stack.checked(sampleInput="[3]", sampleOutput="[2]")
+    assert [change.path for change in stack.resource.diff(state, changed)] == ["sampleInput"]
+    assert stack.up(state, sampleInput="[3]", sampleOutput="[2]")["version"] == 1
