@@ -14,6 +14,8 @@ _NAME = re.compile(rf"{_NAME_PART}(?:/{_NAME_PART})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_NAME = 255
+_HUB = "docker.io"
+_HUB_SERVES_AT = "registry-1.docker.io"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Address:
     @property
     def url(self) -> str:
         """Without a slash at its end."""
-        return f"{self.scheme}://{self.host}"
+        return f"{self.scheme}://{_HUB_SERVES_AT if self.host == _HUB else self.host}"
 
     @property
     def is_encrypted(self) -> bool:
@@ -40,6 +42,12 @@ class Address:
     def is_loopback(self) -> bool:
         """Whether it is this machine."""
         return is_loopback(urlsplit(self.url).hostname or "")
+
+    def full_name(self, name: str) -> str:
+        """The repository `name` as the registry knows it: below the prefix, and Docker Hub's own in `library`."""
+        if self.host == _HUB and not self.prefix and "/" not in name:
+            return check_name(f"library/{name}")
+        return check_name(f"{self.prefix}/{name}" if self.prefix else name)
 
 
 def parse(text: str) -> Address:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from urllib.parse import urljoin
 
 from provider.content.errors import CorruptBlobError
-from provider.registry.address import check_digest, check_name, check_reference, is_digest
+from provider.registry.address import check_digest, check_reference, is_digest
 from provider.registry.answers import Answer
 from provider.registry.download import open_blob
 from provider.registry.errors import RegistryError
@@ -74,9 +74,8 @@ class RegistryRepository:
     def __init__(
         self, transport: Transport, name: str, slots: Slots, in_flight: InFlight, piece_bytes: int | None
     ) -> None:
-        prefix = transport.address.prefix
         self._transport = transport
-        self.name = check_name(f"{prefix}/{name}" if prefix else name)
+        self.name = transport.address.full_name(name)
         """The full name within the registry."""
         self._slots = slots
         self._in_flight = in_flight
@@ -103,8 +102,7 @@ class RegistryRepository:
         """Takes the blob over from another repository of the same registry; False where that is not possible.
 
         `source_repository`: its name, as `client.Registry.repository` takes it."""
-        prefix = self._transport.address.prefix
-        source = check_name(f"{prefix}/{source_repository}" if prefix else source_repository)
+        source = self._transport.address.full_name(source_repository)
         answer = self._transport.call(
             "POST",
             f"/v2/{self.name}/blobs/uploads/?mount={check_digest(digest)}&from={source}",

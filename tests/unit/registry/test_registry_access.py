@@ -294,6 +294,13 @@ def test_addresses(text: str, address: Address) -> None:
     assert parse(text) == address
 
 
+def test_docker_hub_serves_elsewhere_and_keeps_its_own_images_in_a_library() -> None:
+    hub = parse("docker.io")
+    assert hub.url == "https://registry-1.docker.io"
+    assert [hub.full_name(name) for name in ("python", "bitnami/python")] == ["library/python", "bitnami/python"]
+    assert parse("docker.io/bitnami").full_name("python") == "bitnami/python"
+
+
 @pytest.mark.parametrize("text", ["", "ftp://a", "a:port", "http://", "a?b", "a/UPPER"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(RegistryError, match=r"is no registry's address|is no repository's name"):
