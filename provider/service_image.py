@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
-from provider.content.errors import CancelledError, ContentError
+from provider.content.errors import CancelledError, ContentError, CorruptBlobError
 from provider.content.modelpack import Blob
 from provider.content.source import code_digest, code_listing
 from provider.entry_script import inspect_entry_script
@@ -127,7 +127,11 @@ def _outputs(news: Properties, service: Service, target: Location, image: Image)
 def _read(context: Context, state: Properties) -> Properties | None:
     target, digest = _location(state), state["digest"]
     with target.repository(state["repository"], watch_of(context)) as store:
-        found = store.get_manifest(digest)
+        try:
+            found = store.get_manifest(digest)
+        except CorruptBlobError as error:
+            context.log.warning(f"the image {state['reference']} is damaged and will be made again ({error})")
+            return None
         if found is None:
             context.log.warning(f"the image {state['reference']} is gone: it will be made again")
             return None

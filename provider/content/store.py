@@ -29,6 +29,8 @@ RECORD = "slipway-store.json"
 _SCHEMA = 1
 _NAME = "slipway.model.name"
 _VERSION = "slipway.model.version"
+IMAGE_REPOSITORY = "slipway.image.repository"
+"""The annotation of an entry that is an image (`provider.images.store`)."""
 _REFERENCE = "org.opencontainers.image.ref.name"
 
 
@@ -267,8 +269,15 @@ class Store:
     def _referenced(self, record: Record) -> set[str]:
         digests = set(record.blobs())
         for descriptor in self.layout.index():
-            if _NAME not in descriptor.get("annotations", {}):
+            annotations = descriptor.get("annotations", {})
+            if _NAME in annotations:
+                continue
+            try:
                 self._add_foreign(descriptor, digests)
+            except CorruptBlobError:
+                # One of ours is made again; of a stranger's, nothing may be lost.
+                if IMAGE_REPOSITORY not in annotations:
+                    raise
         return digests
 
     def _add_foreign(self, descriptor: Any, digests: set[str]) -> None:

@@ -114,11 +114,13 @@ def build(service: Service, sources: Sources, target: Location, repository: str,
     Raises `ContentError`: something is missing, is another by now than when it was checked, or cannot be stored."""
     try:
         return _build(service, sources, target, repository, watch)
-    except (CorruptBlobError, ContentChangedError):
+    except (CorruptBlobError, ContentChangedError) as error:
+        # What was there is damaged, or was cleared meanwhile: what is missing now is made anew.
         key = environment.key_of(sources.environment_digest, service.platform, service.python_version)
-        if not environment.forget_damaged(key):
-            raise
-        watch.warning(f"the environment's layer in this machine's cache is damaged; it is made anew ({key})")
+        if environment.forget_damaged(key):
+            watch.warning(f"the environment's layer in this machine's cache is damaged; it is made anew ({key})")
+        else:
+            watch.warning(f"{error}; trying once more")
     return _build(service, sources, target, repository, watch)
 
 

@@ -19,11 +19,10 @@ from provider.content.cache import DigestCache
 from provider.content.errors import ContentError, CorruptBlobError
 from provider.content.layout import Incoming, Layout, Writer, disk_errors, disk_full, free_bytes
 from provider.content.modelpack import Blob, blob_of
-from provider.content.store import QuotaError, Store
+from provider.content.store import IMAGE_REPOSITORY, QuotaError, Store
 from provider.content.watch import Watch, human_size
 
 _REFERENCE = "org.opencontainers.image.ref.name"
-_REPOSITORY = "slipway.image.repository"
 _READ_BYTES = 1024 * 1024
 
 
@@ -134,7 +133,7 @@ class ImageLayoutStore:
                 if (incoming := self._pending.pop(digest, None)) is not None:
                     self._accept(writer, incoming)
             writer.add_document(content)
-            annotations = {_REPOSITORY: self._repository}
+            annotations = {IMAGE_REPOSITORY: self._repository}
             if reference != manifest.digest:
                 annotations[_REFERENCE] = f"{self._repository}:{reference}"
             entry = {"mediaType": media_type, "digest": manifest.digest, "size": manifest.size}
@@ -169,7 +168,7 @@ class ImageLayoutStore:
 
     def _is_named(self, item: dict[str, Any], reference: str) -> bool:
         annotations = item.get("annotations", {})
-        if annotations.get(_REPOSITORY) != self._repository:
+        if annotations.get(IMAGE_REPOSITORY) != self._repository:
             return False
         return reference == item.get("digest") or annotations.get(_REFERENCE) == f"{self._repository}:{reference}"
 

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -198,6 +198,17 @@ def test_a_lost_layer_is_found_and_made_again(stack: Stack) -> None:
     (stack.root / "layout" / "blobs" / "sha256" / state["layers"][2]["digest"].removeprefix("sha256:")).unlink()
     assert stack.read(state) is None
     assert "has lost 1 of its layers" in stack.log.lines[-1]
+    assert stack.create() == state
+    assert stack.read(state) == state
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: (path.chmod(0o644), path.write_bytes(b"{}"))])
+def test_a_damaged_manifest_is_found_and_made_again(stack: Stack, damage: Callable[[Path], object]) -> None:
+    state = stack.create()
+    damage(stack.root / "layout" / "blobs" / "sha256" / state["digest"].removeprefix("sha256:"))
+    assert stack.read(state) is None
+    assert "is damaged and will be made again" in stack.log.lines[-1]
+    register_model(stack.root, "other")  # the store works on
     assert stack.create() == state
     assert stack.read(state) == state
 
