@@ -58,7 +58,7 @@ test-docker: setup .venv/.installed-dev $(MODEL) ## run the tests that need root
 	@for program in docker docker-registry debootstrap; do \
 		PATH="$$PATH:/usr/sbin" command -v $$program > /dev/null || { \
 			echo "error: $$program is missing, which these tests start." >&2; \
-			echo '  mend:  apt-get install --no-install-recommends docker.io iptables docker-registry debootstrap' >&2; exit 1; }; \
+			echo '  mend:  apt-get install --no-install-recommends docker.io docker-registry debootstrap' >&2; exit 1; }; \
 	done
 	@$(TOOLS) && $(VENV)/python -m pytest $(or $(TESTS),tests/docker)
 

@@ -45,7 +45,7 @@ class Docker:
 def docker_engine() -> Iterator[Docker]:
     """The engine of this machine, or one of our own below a temporary folder. Fails where neither is to be had."""
     if shutil.which("docker") is None:
-        raise AssertionError("docker is missing: apt-get install --no-install-recommends docker.io iptables")
+        raise AssertionError("docker is missing: apt-get install --no-install-recommends docker.io")
     running = Docker(None)
     if running.attempt("info").returncode == 0:
         yield running
@@ -57,10 +57,23 @@ def docker_engine() -> Iterator[Docker]:
         host = f"unix://{folder}/docker.sock"
         command = [program, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/run"]
         command += ["--pidfile", f"{folder}/docker.pid", "--host", host]
-        with _process(command, Path(folder) / "docker.log") as process:
+        # The machine's firewall and routing stay as they are: the published ports need the engine's own proxy alone.
+        command += ["--iptables=false", "--ip-forward=false", "--ip-masq=false"]
+        with _bridge_removed(), _process(command, Path(folder) / "docker.log") as process:
             docker = Docker(host)
             wait_until(lambda: docker.attempt("info").returncode == 0, process, Path(folder) / "docker.log")
             yield docker
+
+
+@contextmanager
+def _bridge_removed() -> Iterator[None]:
+    """Removes the network bridge that an engine makes and leaves, unless it was there before."""
+    bridge = Path("/sys/class/net/docker0")
+    there = bridge.exists()
+    yield
+    program = shutil.which("ip", path=_PATH)
+    if not there and bridge.exists() and program is not None:
+        subprocess.run([program, "link", "delete", "docker0"], check=True)
 
 
 @contextmanager
