@@ -16,13 +16,16 @@ MASK = "****"
 # An address' user part, to its last '@' before the path; and a query, where signatures and tokens are.
 _USER = re.compile(r"(?<=://)[^/\s?#'\"<>]*@")
 _QUERY = re.compile(r"(://[^\s?'\"`<>()]*)\?[^\s'\"`<>()#]+")
+_SIGNED = re.compile(
+    r"://[^\s?'\"<>]*\?(?:[^\s#'\"<>]*&)?[^=&\s]*(?:sig|token|secret|passw|key|credential)[^=&\s]*=", re.IGNORECASE
+)
 _SETTING = re.compile(r"(?:UV|PIP)_.*(?:INDEX|FIND_LINKS)")
 _SHORTEST = 3
 
 
 def has_credentials(text: str) -> bool:
-    """Whether an address in `text` carries a user name, a password or a token in front of its host."""
-    return _USER.search(text) is not None
+    """Whether an address in `text` carries a user name, a password or a token before its host, or is a signed one."""
+    return _USER.search(text) is not None or _SIGNED.search(text) is not None
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:

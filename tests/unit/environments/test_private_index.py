@@ -206,6 +206,21 @@ def test_what_is_left_of_an_address(text: str, shown: str) -> None:
     assert has_credentials(shown.replace("****@", "")) is False
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("mine @ https://account.blob.host/mine.whl?sv=2024&sig=abc%3D", True),
+        ("mine @ https://bucket.host/mine.whl?X-Amz-Signature=abc", True),
+        ("https://host/get?access_token=abc", True),
+        ("https://host/get?version=1&signed", False),
+        ("numpy @ https://host/numpy.whl#sha256=abc", False),
+        ("pip --token=x", False),
+    ],
+)
+def test_a_signed_address_is_one_with_credentials(text: str, found: bool) -> None:
+    assert has_credentials(text) is found
+
+
 def test_the_secrets_of_the_settings() -> None:
     secrets = index_secrets(
         {
