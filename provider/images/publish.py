@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from provider.content.errors import ContentError
 from provider.content.modelpack import MANIFEST
@@ -18,17 +19,21 @@ from provider.images.compose import Image
 from provider.images.layers import ImageLayer
 from provider.images.store import BlobStore
 
+_SMALL_REQUESTS = 2  # threads that ask for what is there, beside those that may be sending
+
 
 def publish(image: Image, store: BlobStore, tag: str, watch: Watch | None = None, parallel: int = 2) -> str:
-    """Stores `image` as `tag`; returns its digest. `parallel`: layers that are looked for and sent at once.
+    """Stores `image` as `tag`; returns its digest. `parallel`: layers that are sent at once.
 
     Raises `ContentError`: a layer that is nowhere, and whatever `store` raises."""
     watch = watch or Watch()
     # The same layer twice (a base image may have empty ones) is sent once.
     layers = {layer.blob.digest: layer for layer in image.layers}
-    _each(lambda layer: _send(layer, store, watch), layers.values(), parallel)
-    watch.check("storing the image's config")
-    store.put_blob(image.config_blob.digest, image.config_blob.size, lambda: io.BytesIO(image.config))
+    config = image.config_blob
+    work: list[Callable[[], None]] = [partial(_send, layer, store, watch) for layer in layers.values()]
+    work.append(lambda: store.put_blob(config.digest, config.size, lambda: io.BytesIO(image.config)))
+    _all(work, parallel + _SMALL_REQUESTS)
+    watch.check("storing the image's manifest")
     digest = store.put_manifest(tag, MANIFEST, image.manifest)
     if digest != image.digest:
         raise ContentError(f"the image {tag} is {image.digest}, but was stored as {digest}; run `pulumi up` again")
@@ -58,12 +63,13 @@ def _send(layer: ImageLayer, store: BlobStore, watch: Watch) -> None:
     store.put_blob(digest, layer.blob.size, layer.open)
 
 
-def _each(work: Callable[[ImageLayer], None], layers: Iterable[ImageLayer], parallel: int) -> None:
-    with ThreadPoolExecutor(parallel, thread_name_prefix="layers") as threads:
-        futures = [threads.submit(work, layer) for layer in layers]
+def _all(work: Sequence[Callable[[], None]], threads: int) -> None:
+    """Does all of it, so much at once; the first error ends the rest."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="layers") as pool:
+        futures = [pool.submit(item) for item in work]
         try:
             for future in futures:
                 future.result()
         except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
