@@ -32,7 +32,8 @@ def publish(image: Image, store: BlobStore, tag: str, watch: Watch | None = None
     config = image.config_blob
     work: list[Callable[[], None]] = [partial(_send, layer, store, watch) for layer in layers.values()]
     work.append(lambda: store.put_blob(config.digest, config.size, lambda: io.BytesIO(image.config)))
-    _all(work, parallel + _SMALL_REQUESTS)
+    # The last are those that change most: they are sent while the others are only asked for.
+    _all(work[::-1], parallel + _SMALL_REQUESTS)
     watch.check("storing the image's manifest")
     digest = store.put_manifest(tag, MANIFEST, image.manifest)
     if digest != image.digest:
