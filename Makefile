@@ -23,7 +23,7 @@ SETUP := $(VENV)/python -S -E -m infra.setup
 TOOLS := environment=$$($(SETUP).shell_environment --tools-only "$$(cat .venv/.engine)") && eval "$$environment"
 SHELL_ENVIRONMENT := environment=$$($(SETUP).shell_environment "$$(cat .venv/.engine)") && eval "$$environment"
 
-.PHONY: help up preview refresh down test test-docker bench check lock env setup FORCE
+.PHONY: help up preview refresh down test test-registry test-docker bench check lock env setup FORCE
 
 help: ## this list
 	@echo 'make COMMAND [STACK=dev]'
@@ -53,6 +53,12 @@ env: setup ## print what a shell needs for the bare pulumi commands: eval "$$(ma
 
 test: setup .venv/.installed-dev $(MODEL) ## run the tests [TESTS=tests/unit]
 	@$(TOOLS) && $(VENV)/python -m pytest $(TESTS)
+
+test-registry: setup .venv/.installed-dev $(MODEL) ## run the tests with a registry of their own (Debian's docker-registry)
+	@command -v docker-registry > /dev/null || { \
+		echo 'error: docker-registry is missing, which these tests start.' >&2; \
+		echo '  mend:  apt-get install --no-install-recommends docker-registry' >&2; exit 1; }
+	@$(TOOLS) && $(VENV)/python -m pytest $(or $(TESTS),tests/registry)
 
 test-docker: setup .venv/.installed-dev $(MODEL) ## run the tests that need root, a Docker engine and a registry of their own
 	@for program in docker docker-registry debootstrap; do \

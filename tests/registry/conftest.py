@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from provider.registry.client import Registry
-from tests.unit.registry.faulty_proxy import FaultyProxy
-from tests.unit.registry.registry_process import RegistryProcess
-from tests.unit.registry.support import QUICK
+from tests.registry.faulty_proxy import FaultyProxy
+from tests.registry.registry_process import RegistryProcess
+from tests.registry.support import QUICK
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,10 @@ from provider.registry.address import Address, parse
 from provider.registry.auth import Challenge, Credentials, challenges
 from provider.registry.client import Registry
 from provider.registry.errors import RegistryDeniedError, RegistryError, RegistryUnavailableError
-from tests.unit.registry.faulty_proxy import FaultyProxy, answers
-from tests.unit.registry.registry_process import RegistryProcess
-from tests.unit.registry.support import MANIFEST, QUICK, content, manifest_of, put, read
-from tests.unit.registry.token_server import TokenServer
+from tests.registry.faulty_proxy import FaultyProxy, answers
+from tests.registry.registry_process import RegistryProcess
+from tests.registry.support import MANIFEST, QUICK, content, manifest_of, put, read
+from tests.registry.token_server import TokenServer
 
 PASSWORD = "correct horse"
 USER = Credentials("deployer", PASSWORD)

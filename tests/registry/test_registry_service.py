@@ -27,8 +27,8 @@ from provider.registry_host.spec import Files
 from provider.registry_service import RegistryService
 from provider.resource import Context, Failure, ResourceError
 from provider.values import UNKNOWN, Properties
-from tests.unit.registry.registry_process import DEADLINE, RegistryProcess, free_port
-from tests.unit.registry.support import MANIFEST, MIB, content, manifest_of, put, read
+from tests.registry.registry_process import DEADLINE, RegistryProcess, free_port
+from tests.registry.support import MANIFEST, MIB, content, manifest_of, put, read
 
 T = TypeVar("T")
 PATIENT = Patience(attempts=100, first_pause=0.05, longest_pause=0.2)

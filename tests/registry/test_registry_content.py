@@ -15,9 +15,9 @@ from provider.content.errors import CancelledError, ContentChangedError, Content
 from provider.content.watch import Watch
 from provider.registry.client import Registry
 from provider.registry.errors import MissingBlobError, RegistryError
-from tests.unit.registry.faulty_proxy import FaultyProxy, Handler, answers, changes
-from tests.unit.registry.registry_process import DEADLINE, RegistryProcess
-from tests.unit.registry.support import MANIFEST, MIB, QUICK, Content, content, manifest_of, put, read
+from tests.registry.faulty_proxy import FaultyProxy, Handler, answers, changes
+from tests.registry.registry_process import DEADLINE, RegistryProcess
+from tests.registry.support import MANIFEST, MIB, QUICK, Content, content, manifest_of, put, read
 
 EMPTY = Content(b"")
 

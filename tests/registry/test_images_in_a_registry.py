@@ -16,10 +16,10 @@ from provider.images.build import Location
 from provider.images.store import ImageLayoutStore
 from provider.resource import ResourceError
 from provider.values import Properties
+from tests.registry.faulty_proxy import FaultyProxy, Handler
+from tests.registry.registry_process import RegistryProcess
 from tests.unit.images.support import SCORE
 from tests.unit.images.test_service_image import Stack
-from tests.unit.registry.faulty_proxy import FaultyProxy, Handler
-from tests.unit.registry.registry_process import RegistryProcess
 
 
 @pytest.fixture(scope="module")

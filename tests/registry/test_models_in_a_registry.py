@@ -16,8 +16,8 @@ from provider.content.layer import layer_digest
 from provider.content.store import Registration, Request, Store
 from provider.registry.client import Registry
 from provider.registry.models import publish
-from tests.unit.registry.faulty_proxy import FaultyProxy
-from tests.unit.registry.registry_process import RegistryProcess
+from tests.registry.faulty_proxy import FaultyProxy
+from tests.registry.registry_process import RegistryProcess
 
 
 class Models:

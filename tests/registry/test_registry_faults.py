@@ -24,7 +24,7 @@ from provider.registry.errors import (
     RegistryUnsupportedError,
 )
 from provider.registry.patience import Attempts, Interrupted, Patience
-from tests.unit.registry.faulty_proxy import (
+from tests.registry.faulty_proxy import (
     FaultyProxy,
     Handler,
     answers,
@@ -35,8 +35,8 @@ from tests.unit.registry.faulty_proxy import (
     loses_answer,
     stands_still,
 )
-from tests.unit.registry.registry_process import RegistryProcess, free_port
-from tests.unit.registry.support import MANIFEST, MIB, QUICK, content, manifest_of, put, read
+from tests.registry.registry_process import RegistryProcess, free_port
+from tests.registry.support import MANIFEST, MIB, QUICK, content, manifest_of, put, read
 
 UPLOADS = "/blobs/uploads/"
 # As CNCF Distribution 2.8 answered on a full tmpfs, once at the beginning of an upload, once within it.
