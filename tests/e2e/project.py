@@ -42,14 +42,20 @@ def free_port() -> int:
 
     `pulumi` itself and its plugins listen on such ports: one of those could be taken before the service starts.
     """
-    while True:
-        port = secrets.choice(range(10240, 20000))
-        with socket.socket() as listener:
-            try:
-                listener.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
+    while not is_free(port := secrets.choice(range(10240, 20000))):
+        pass
+    return port
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on the port. A process that was killed may do so a moment longer than it is seen."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class Project:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors, eventually
+from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors, eventually, is_free
 
 
 def workspace(project: Project) -> Path:
@@ -77,7 +77,7 @@ def test_a_machine_that_was_restarted(deployed: Project) -> None:
 
 def test_a_port_that_answers_as_something_else_is_found(deployed: Project) -> None:
     kill(supervisor(deployed))
-    eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
+    eventually(lambda: is_free(deployed.port), "nobody listens on its port")
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", deployed.port), http.server.SimpleHTTPRequestHandler
     ) as intruder:
