@@ -79,10 +79,20 @@ def backend(environment: Mapping[str, str], root: Path = ROOT) -> dict[str, str]
         home.mkdir(parents=True, exist_ok=True)
         # State names paths, and may hold encrypted secrets: for its owner alone.
         state.mkdir(mode=0o700, exist_ok=True)
-        variables["PULUMI_BACKEND_URL"] = f"file://{state}"
+        variables["PULUMI_BACKEND_URL"] = backend_url(state)
         if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & environment.keys():
             variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(passphrase_file(home, state))
     return variables
+
+
+def backend_url(state: Path) -> str:
+    """The file backend in the directory `state`.
+
+    Its files are replaced as a whole, but not the attributes that it keeps beside each one (`*.attrs`): a command that
+    is killed while it writes those leaves a stack that cannot be loaded (`failed to load checkpoint: EOF`). Pulumi does
+    without them. The parameter is that of gocloud.dev/blob/fileblob.
+    """
+    return f"file://{state}?metadata=skip"
 
 
 def passphrase_file(home: Path, state: Path) -> Path:

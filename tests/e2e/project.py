@@ -20,6 +20,8 @@ from typing import Any
 import yaml
 from pulumi import automation
 
+from infra.setup.shell_environment import backend_url
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("infra", "components", "provider", "serving", "examples")
 
@@ -64,6 +66,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "project"
         self.home = folder / "home"
+        self.state = folder / "state"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.root.mkdir()
@@ -73,9 +76,9 @@ class Project:
         (self.root / "stacks").mkdir()
         # The language host looks for the virtual environment that Pulumi.yaml names.
         (self.root / ".venv").symlink_to(sys.prefix)
-        (folder / "state").mkdir()
+        self.state.mkdir()
         self.environment = {
-            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+            "PULUMI_BACKEND_URL": backend_url(self.state),
             "PULUMI_CONFIG_PASSPHRASE": "e2e",
             "PULUMI_HOME": str(folder / "pulumi"),
             "SLIPWAY_HOME": str(self.home),

@@ -123,6 +123,14 @@ def test_an_up_that_was_killed_is_completed_by_the_next(project: Project, moment
     assert descendants_of_supervisors(project.home) == []
 
 
+def test_the_state_has_no_file_that_a_kill_could_cut_short(project: Project) -> None:
+    project.up()
+
+    # Pulumi writes a stack's file as a whole, but not the attributes that a file backend keeps beside it by default.
+    assert list(project.state.rglob("stacks/**/test.json"))
+    assert list(project.state.rglob("*.attrs")) == []
+
+
 @pytest.mark.parametrize("moment", ["the supervisor starts", "the server starts"])
 def test_an_up_that_was_killed_is_cleared_by_destroy(project: Project, moment: str) -> None:
     up = project.start_up()

@@ -25,7 +25,7 @@ def test_default_backend_is_in_the_checkout(tmp_path: Path) -> None:
 
     assert shell_environment.backend({}, tmp_path) == {
         "SLIPWAY_HOME": str(home),
-        "PULUMI_BACKEND_URL": f"file://{home}/state",
+        "PULUMI_BACKEND_URL": f"file://{home}/state?metadata=skip",
         "PULUMI_CONFIG_PASSPHRASE_FILE": f"{home}/passphrase",
     }
     assert (home / "state").is_dir()
@@ -87,7 +87,7 @@ def test_backend_of_the_caller_stands_and_gets_no_passphrase(tmp_path: Path) -> 
 def test_home_of_the_caller_holds_everything(tmp_path: Path) -> None:
     variables = shell_environment.backend({"SLIPWAY_HOME": f"{tmp_path}/else where"}, tmp_path)
 
-    assert variables["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/else where/state"
+    assert variables["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/else where/state?metadata=skip"
     assert not (tmp_path / ".slipway").exists()
 
 
