@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import itertools
 import json
 from pathlib import Path
@@ -49,7 +48,8 @@ def stack_file_schema() -> str:
 
 def _describe(schema: dict[str, Any]) -> None:
     """Gives every property its field's docstring: the text below the field in the source of `infra.config`."""
-    for section in ast.parse(inspect.getsource(config)).body:
+    sources = [file.read_text(encoding="utf-8") for file in sorted(Path(config.__path__[0]).glob("*.py"))]
+    for section in itertools.chain.from_iterable(ast.parse(source).body for source in sources):
         if not isinstance(section, ast.ClassDef):
             continue
         place = schema if section.name == StackConfig.__name__ else schema["$defs"].get(section.name)

@@ -1,0 +1,39 @@
+"""The stack configuration's vocabulary: one pydantic model a section, with Azure's field names.
+
+Pure: nothing here reads a file, the network or the clock. A field that a model does not know is an error; what spans
+sections is checked in `infra.references`, what is on disk in `infra.preflight`. `stacks/schema.json` is generated from
+these. One module a group of sections; all of it is imported from here.
+"""
+
+from infra.config.base import NAMESPACE, AssetName, DnsLabel, Section, field_names
+from infra.config.deployments import AZURE_DEPLOYMENT_FIELDS, DeploymentConfig
+from infra.config.environments import AzureEnvironment, AzurePython, CondaDependencies, Environment
+from infra.config.models import MlflowRun, Model
+from infra.config.registry import Registry
+from infra.config.services import InferenceConfig, Service
+from infra.config.stack import StackConfig
+from infra.config.targets import ComputeTarget, LocalTarget
+from infra.config.workspace import Workspace
+
+__all__ = [
+    "AZURE_DEPLOYMENT_FIELDS",
+    "NAMESPACE",
+    "AssetName",
+    "AzureEnvironment",
+    "AzurePython",
+    "ComputeTarget",
+    "CondaDependencies",
+    "DeploymentConfig",
+    "DnsLabel",
+    "Environment",
+    "InferenceConfig",
+    "LocalTarget",
+    "MlflowRun",
+    "Model",
+    "Registry",
+    "Section",
+    "Service",
+    "StackConfig",
+    "Workspace",
+    "field_names",
+]

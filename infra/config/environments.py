@@ -1,0 +1,55 @@
+"""The section `environments`, and the environments that Azure's inference configurations write out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from infra.config.base import AssetName, Path, Section, Text
+
+
+class Environment(Section):
+    """The packages that services run with, beside those of the scoring server."""
+
+    clone: AssetName | None = None
+    """Environment to begin with: a curated one (`minimal`, `sklearn`, `onnx`, `tensorflow`, `pytorch`) or another of
+    this file."""
+    pip: tuple[str, ...] = ()
+    """Packages to add, as pip names them: `scikit-learn`, `numpy>=2,<3`."""
+    pip_requirements_file: Path | None = None
+    """A requirements file with packages to add, relative to the project's folder."""
+    conda_dependencies_file: Path | None = None
+    """A conda file: its pip packages, Python's version, and from PyPI its conda packages."""
+    python_version: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = None
+    """Python's version, `"3.12"` (in quotes); by default the one that runs Slipway."""
+    environment_variables: Mapping[str, Text] = {}
+    """Environment variables of the services."""
+
+
+class CondaDependencies(Section):
+    """The conda part of an Azure environment; its conda packages are taken from PyPI."""
+
+    name: str | None = None
+    channels: tuple[str, ...] = ()
+    dependencies: tuple[str | Mapping[Literal["pip"], tuple[str, ...]], ...] = ()
+
+
+class AzurePython(Section):
+    """The `python` part of an Azure environment."""
+
+    interpreter_path: Literal["python"] | None = None
+    user_managed_dependencies: Literal[False] | None = None
+    conda_dependencies: CondaDependencies | None = None
+    conda_dependencies_file: Path | None = None
+    base_conda_environment: None = None
+
+
+class AzureEnvironment(Section):
+    """An environment written out in an Azure `inferenceconfig.json`."""
+
+    name: AssetName
+    version: str | None = None
+    environment_variables: Mapping[str, Text] = {}
+    python: AzurePython = AzurePython()
