@@ -277,14 +277,17 @@ class LocalService(_SlipwayResource):
 class EndpointArgs(TypedDict):
     """Arguments of `Endpoint`."""
 
-    target: pulumi.Input[Mapping[str, pulumi.Input[str]]]
-    """What to watch; its `kind` says where."""
+    target: pulumi.Input[Mapping[str, Any]]
+    """What to watch; its `kind` says where: `local` with `workspace` and `service`; `container` with `engine`,
+    `service`, `containers` (their names), `image`, and the limits `cpus` and `memoryBytes` where there are any."""
     revision: pulumi.Input[str]
     """The revision that must answer."""
-    scoring_uri: pulumi.Input[str]
-    """Where clients reach it."""
+    scoring_uri: NotRequired[pulumi.Input[str] | None]
+    """Where clients reach it, on targets whose services are reached before the endpoint is satisfied."""
     sample_request: NotRequired[pulumi.Input[str] | None]
     """File with a request body that must be answered."""
+    timeout_seconds: NotRequired[pulumi.Input[int] | None]
+    """How long to wait at most; 600 where it is not given."""
 
 
 class Endpoint(_SlipwayResource):
@@ -295,3 +298,50 @@ class Endpoint(_SlipwayResource):
 
     def __init__(self, name: str, args: EndpointArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:index:Endpoint", name, args, ["state"], opts)
+
+
+class RouteArgs(TypedDict):
+    """Arguments of `Route`."""
+
+    engine: pulumi.Input[Mapping[str, pulumi.Input[str]]]
+    """The Docker engine that runs the router: `host` and, for TLS, the folder `certPath`."""
+    router: pulumi.Input[str]
+    """Name of the router's container."""
+    service: pulumi.Input[str]
+    """Name of the service."""
+    port: pulumi.Input[int]
+    """TCP port of the host that clients connect to."""
+    bind: NotRequired[pulumi.Input[str] | None]
+    """Address of the host to listen on; all of IPv4 where it is not given."""
+    host: NotRequired[pulumi.Input[str] | None]
+    """The name or address in the URIs; told by the engine's address where it is not given."""
+    certificate: NotRequired[pulumi.Input[str] | None]
+    """A certificate chain, PEM: the service is reached over TLS alone."""
+    private_key: NotRequired[pulumi.Input[str] | None]
+    """The certificate's key, PEM; a secret."""
+    primary_key: NotRequired[pulumi.Input[str] | None]
+    """A key that clients may send; a secret."""
+    secondary_key: NotRequired[pulumi.Input[str] | None]
+    """The other key; a secret."""
+    scoring_timeout_ms: NotRequired[pulumi.Input[int] | None]
+    """The scoring server's longest time for an answer, which the router waits for; 60,000 where it is not given."""
+    deployments: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
+    """`name`, `revision`, `weight` in percent, and `sockets` (paths) of each; the weights add up to 100."""
+
+
+class Route(_SlipwayResource):
+    """The way of clients' requests to the deployments of a service."""
+
+    scoring_uri: pulumi.Output[str]
+    """Where requests are posted to."""
+    swagger_uri: pulumi.Output[str]
+    """Where the service's description is."""
+    revision: pulumi.Output[str]
+    """The revision that gets the largest share of the requests."""
+    revisions: pulumi.Output[Mapping[str, str]]
+    """Deployment -> revision."""
+
+    def __init__(self, name: str, args: RouteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key", "primary_key", "secondary_key"])
+        outputs = ["scoring_uri", "swagger_uri", "revision", "revisions"]
+        super().__init__("slipway:index:Route", name, args, outputs, pulumi.ResourceOptions.merge(opts, secret))
