@@ -14,6 +14,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from provider.condition import Cause, Condition
+from provider.deployment_log import remembered
 from provider.local.probe import Answer, NoAnswerError, ask
 from provider.local.revision import content_type
 from provider.local.target import LocalTarget
@@ -44,6 +45,7 @@ class Endpoint(Resource):
         "sampleRequest": Input("string", required=False, silent=True),
         "sampleDigest": Input("string", required=False),
         "timeoutSeconds": Input("integer", required=False, silent=True),
+        "models": Input("list", required=False, silent=True),
     }
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
@@ -64,7 +66,7 @@ class Endpoint(Resource):
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if context.preview:
             return "", _unknown_yet(news)
-        return _target(news).name, await _deployed(context, news)
+        return _target(news).name, await _logged(context, None, news)
 
     async def read(self, context: Context, resource_id: str, state: Properties) -> Properties | None:
         condition = await _as_it_is(_target(state), state)
@@ -75,7 +77,7 @@ class Endpoint(Resource):
         return {**state, **_told(condition)}
 
     async def update(self, context: Context, resource_id: str, state: Properties, news: Properties) -> Properties:
-        return _unknown_yet(news) if context.preview else await _deployed(context, news)
+        return _unknown_yet(news) if context.preview else await _logged(context, state, news)
 
     async def delete(self, context: Context, resource_id: str, state: Properties) -> None:
         """Nothing: the service itself is another resource."""
@@ -86,7 +88,7 @@ def _target(properties: Properties) -> Target:
 
 
 def _unknown_yet(news: Properties) -> Properties:
-    return {**news, "state": UNKNOWN, "reason": UNKNOWN, "message": UNKNOWN}
+    return {**news, "state": UNKNOWN, "reason": UNKNOWN, "message": UNKNOWN, "history": UNKNOWN}
 
 
 def _told(condition: Condition) -> Properties:
@@ -96,6 +98,10 @@ def _told(condition: Condition) -> Properties:
 
 
 # -- waiting and verifying -------------------------------------------------------------------------------------------
+
+
+async def _logged(context: Context, state: Properties | None, news: Properties) -> Properties:
+    return {**await _deployed(context, news), "history": remembered(state, news)}
 
 
 async def _deployed(context: Context, news: Properties) -> Properties:

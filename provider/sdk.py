@@ -33,6 +33,11 @@ class _SlipwayResource(pulumi.CustomResource):
         return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), prop)
 
 
+def _keeping(secret: str, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions:
+    """Options with which the output `secret` is secret in the program as well."""
+    return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=[secret]))
+
+
 class WorkspaceFolderArgs(TypedDict):
     """Arguments of `WorkspaceFolder`."""
 
@@ -101,10 +106,62 @@ class RegistryService(_SlipwayResource):
     """A secret."""
 
     def __init__(self, name: str, args: RegistryServiceArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        secret = pulumi.ResourceOptions(additional_secret_outputs=["password"])
         outputs = ["address", "username", "password"]
-        options = pulumi.ResourceOptions.merge(opts, secret)
-        super().__init__("slipway:index:RegistryService", name, args, outputs, options)
+        super().__init__("slipway:index:RegistryService", name, args, outputs, _keeping("password", opts))
+
+
+class CertificateAuthorityArgs(TypedDict):
+    """Arguments of `CertificateAuthority`."""
+
+    name: pulumi.Input[str]
+    """What its certificate calls it."""
+    valid_days: NotRequired[pulumi.Input[int] | None]
+    """How long its certificate is valid; ten years where it is not given."""
+
+
+class CertificateAuthority(_SlipwayResource):
+    """An authority of the stack's own, which signs the certificates of its servers."""
+
+    certificate: pulumi.Output[str]
+    """PEM; what clients are to trust."""
+    private_key: pulumi.Output[str]
+    """PEM; a secret."""
+    not_after: pulumi.Output[str]
+    """When it ends (RFC 3339)."""
+
+    def __init__(self, name: str, args: CertificateAuthorityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        outputs = ["certificate", "private_key", "not_after"]
+        super().__init__("slipway:index:CertificateAuthority", name, args, outputs, _keeping("private_key", opts))
+
+
+class CertificateArgs(TypedDict):
+    """Arguments of `Certificate`."""
+
+    ca_certificate: pulumi.Input[str]
+    """The authority's certificate, PEM."""
+    ca_private_key: pulumi.Input[str]
+    """The authority's key, PEM; a secret."""
+    common_name: pulumi.Input[str]
+    """What the certificate calls its holder."""
+    names: pulumi.Input[Sequence[pulumi.Input[str]]]
+    """DNS names and IP addresses that clients connect to."""
+    valid_days: NotRequired[pulumi.Input[int] | None]
+    """How long it is valid; a year where it is not given, and no longer than its authority."""
+
+
+class Certificate(_SlipwayResource):
+    """A server's certificate and key. A refresh marks one that nears its end, and the next `up` renews it."""
+
+    certificate: pulumi.Output[str]
+    """PEM."""
+    private_key: pulumi.Output[str]
+    """PEM; a secret."""
+    not_after: pulumi.Output[str]
+    """When it ends (RFC 3339)."""
+
+    def __init__(self, name: str, args: CertificateArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        outputs = ["certificate", "private_key", "not_after"]
+        super().__init__("slipway:index:Certificate", name, args, outputs, _keeping("private_key", opts))
 
 
 class ModelVersionArgs(TypedDict):
@@ -288,6 +345,8 @@ class EndpointArgs(TypedDict):
     """File with a request body that must be answered."""
     timeout_seconds: NotRequired[pulumi.Input[int] | None]
     """How long to wait at most; 600 where it is not given."""
+    models: NotRequired[pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]]
+    """`name` and `version` of each model, for the history of what was deployed (`make history`)."""
 
 
 class Endpoint(_SlipwayResource):

@@ -47,6 +47,7 @@ class LocalTarget:
                 "revision": service.revision,
                 "scoring_uri": f"{uri}/score",
                 "sample_request": deployment.sample_request,
+                "models": list(deployment.models),
             },
             below,
         )

@@ -371,6 +371,7 @@ def test_the_state_of_an_endpoint_that_is_well(deployment: Deployment) -> None:
     read = asyncio.run(deployment.endpoint.read(deployment.context, "mnist", outputs))
     assert read == outputs
     assert deployment.endpoint.diff(outputs, deployment.endpoint_inputs()) == []
+    assert [entry["revision"] for entry in outputs["history"]] == [deployment.state["revision"]]
 
 
 def test_the_state_of_an_endpoint_that_is_gone_is_a_change(deployment: Deployment) -> None:
