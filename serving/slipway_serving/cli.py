@@ -52,6 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument("--host", metavar="ADDRESS", help="the address to listen on (default: 127.0.0.1) [SLIPWAY_HOST]")
     where.add_argument("--port", metavar="N", help=f"the port (default: {DEFAULT_PORT}) [SERVER_PORT]")
     where.add_argument(
+        "--unix-socket",
+        metavar="PATH",
+        help="a Unix socket to listen on as well, for a router on the same machine [SLIPWAY_UNIX_SOCKET]",
+    )
+    where.add_argument(
         "--cors-origins", metavar="LIST", help="origins whose pages may call it, or * [AML_CORS_ORIGINS]"
     )
     access = parser.add_argument_group(
@@ -136,6 +141,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
         ("SLIPWAY_REVISION", options.revision),
         ("SLIPWAY_HOST", options.host),
         ("SERVER_PORT", options.port),
+        ("SLIPWAY_UNIX_SOCKET", options.unix_socket),
         ("AML_CORS_ORIGINS", options.cors_origins),
         ("SLIPWAY_COLLECT_DIR", options.collect_dir),
         ("SLIPWAY_COLLECT_SAMPLE", options.collect_sample),
@@ -207,6 +213,7 @@ def _settings(model_dir: str | None, control_fd: int | None, access_log: bool) -
         model_dir=model_dir if model_dir is None else str(Path(model_dir).resolve()),
         host=environ.get("SLIPWAY_HOST") or "127.0.0.1",
         port=number(environ, "SERVER_PORT", DEFAULT_PORT, most=65535),
+        unix_socket=Path(environ["SLIPWAY_UNIX_SOCKET"]) if environ.get("SLIPWAY_UNIX_SOCKET") else None,
         revision=revision,
         service_version=environ.get("SERVICE_VERSION") or "1.0",
         path_prefix=f"/{prefix}" if (prefix := environ.get("SERVICE_PATH_PREFIX", "").strip("/")) else "",

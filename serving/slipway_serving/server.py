@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import inspect
 import os
 import signal
@@ -29,10 +28,10 @@ from slipway_serving.http1 import Connection, write_response
 from slipway_serving.messages import error_response
 from slipway_serving.service import DRAINING, READY, Service
 from slipway_serving.settings import Settings, publish
+from slipway_serving.sockets import BACKLOG, Bound, bind_all, name_of
 
 EXIT_FAILED = 3
 """The exit code of a server that could not start, which is Azure's too."""
-BACKLOG = 2048
 SWITCH_INTERVAL = 0.001
 TICKS_PER_LIMIT = 10
 IDLE_GRACE = 5.0
@@ -61,6 +60,7 @@ class Server:
         self.loop = new_loop()
         self.service = Service(settings, self._wake)
         self.control: Control | None = None
+        self.bound = Bound(())
         self.closers: list[Callable[[], None]] = []
         self.drain_ends = 0.0
         self.drain_began = 0.0
@@ -79,10 +79,10 @@ class Server:
             if settings.control_fd is not None:
                 self.control = Control.from_descriptor(settings.control_fd, self._listen, self.drain, self._orphaned)
             else:
-                listening = bind_port(settings.host, settings.port)
+                self.bound = bind_all(settings)
             self._handle_signals()
             self.io.start()
-            if settings.control_fd is None:
+            for listening in self.bound.listening:
                 self.loop.call_soon_threadsafe(self._listen, listening)
             self._load()
             # Again, since event loops and libraries that the script uses set signal handlers of their own.
@@ -175,12 +175,10 @@ class Server:
         if self.control is not None:
             self.control.send("listening")
         else:
-            name = listening.getsockname()
-            host = f"[{name[0]}]" if listening.family == socket.AF_INET6 else name[0]
-            logs.info(f"listening on {self.settings.scheme}://{host}:{name[1]}")
+            logs.info(f"listening on {name_of(listening, self.settings.scheme)}")
 
     def _tls(self) -> dict[str, Any]:
-        """TLS for sockets of the network; a supervisor's own Unix sockets go without."""
+        """TLS for sockets of the network; Unix sockets go without."""
         certificate = self.service.certificate
         if certificate is None:
             return {}
@@ -273,6 +271,7 @@ class Server:
         self.drain_began, self.drain_ends = now, ends
         self.service.state = DRAINING
         self.service.front.draining = True
+        self.bound.remove_file()
         for close in self.closers:
             close()
         logs.info("draining: open requests are answered, new connections are left to others")
@@ -311,20 +310,3 @@ class Server:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
-
-
-def bind_port(host: str, port: int) -> socket.socket:
-    """A socket bound to the address. Raises StartError where that cannot be, with what to do about it."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
-    except OSError as error:
-        advice = {
-            errno.EADDRINUSE: "Another program uses it: choose another with --port.",
-            errno.EACCES: "Ports below 1024 need a privilege: choose another with --port.",
-        }.get(error.errno or 0, "Choose another with --host and --port.")
-        raise StartError("ListenError", f"Cannot listen on {host} port {port}: {error.strerror}. {advice}") from error
-    return listening

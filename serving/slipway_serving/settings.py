@@ -29,6 +29,8 @@ class Settings:
     """What a model without an entry script is for; None: told by its files."""
     host: str
     port: int
+    unix_socket: Path | None
+    """A Unix socket to listen on beside the port; without TLS."""
     revision: str
     service_name: str
     service_version: str

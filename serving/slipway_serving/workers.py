@@ -24,8 +24,9 @@ from slipway_serving import logs
 from slipway_serving.cli import KEY_VARIABLES
 from slipway_serving.control import RECEIVE_BYTES, Control
 from slipway_serving.failures import StartError
-from slipway_serving.server import EXIT_FAILED, ORPHAN_GRACE, bind_port, new_loop
+from slipway_serving.server import EXIT_FAILED, ORPHAN_GRACE, new_loop
 from slipway_serving.settings import Settings
+from slipway_serving.sockets import Bound, bind_all, name_of
 
 SLOWEST_RESTART = 30.0
 """Seconds between the restarts of a worker that keeps crashing."""
@@ -77,6 +78,7 @@ class Parent:
         self.loop = new_loop()
         self.workers: dict[int, Worker] = {}
         self.listening: list[socket.socket] = []
+        self.bound = Bound(())
         self.control: Control | None = None
         self.draining = False
         self.announced = False
@@ -99,7 +101,8 @@ class Parent:
                 self.control = Control.from_descriptor(settings.control_fd, self._listen, self.drain, self._orphaned)
                 self.loop.add_reader(self.control.connection.fileno(), self.control.readable)
             else:
-                self.listening.append(bind_port(settings.host, settings.port))
+                self.bound = bind_all(settings)
+                self.listening.extend(self.bound.listening)
         except StartError as failure:
             logs.error(str(failure))
             return EXIT_FAILED
@@ -146,8 +149,8 @@ class Parent:
         if self.control is not None:
             self.control.send("ready", revision=self.settings.revision)
         else:
-            host, port, *_ = self.listening[0].getsockname()
-            logs.info(f"listening on {self.settings.scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+            for listening in self.listening:
+                logs.info(f"listening on {name_of(listening, self.settings.scheme)}")
         seconds = perf_counter() - self.began
         logs.info(f"ready to score after {seconds:.2f} s with {self.settings.workers} workers")
 
@@ -206,6 +209,7 @@ class Parent:
         """Let every worker answer what it has, then end."""
         seconds = self.settings.grace if grace is None else grace
         self.draining = True
+        self.bound.remove_file()
         for worker in self.workers.values():
             worker.send({"command": "drain", "graceSeconds": seconds})
         for listening in self.listening:
