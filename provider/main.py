@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from provider import plugin
+from provider.certificates.authority import CertificateAuthority
+from provider.certificates.certificate import Certificate
 from provider.endpoint import Endpoint
 from provider.image_layout import ImageLayout
 from provider.local_service import LocalService
@@ -21,6 +23,8 @@ RESOURCES: Sequence[Resource] = (
     ModelVersion(),
     PythonEnvironment(),
     RegistryService(),
+    CertificateAuthority(),
+    Certificate(),
     ServiceImage(),
     LocalService(),
     Endpoint(),

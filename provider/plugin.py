@@ -107,7 +107,7 @@ class SlipwayProvider(api.Provider):
         if not failures:
             news, failures = await resource.check(self._context(request.urn), news)
         return api.CheckResponse(
-            inputs=to_values(news, secret_names(request.new_inputs)),
+            inputs=to_values(news, {*resource.secrets, *secret_names(request.new_inputs)}),
             failures=[api.CheckFailure(failure.property, failure.reason) for failure in failures],
         )
 
@@ -121,7 +121,8 @@ class SlipwayProvider(api.Provider):
         resource = self._resource(request.type)
         context = self._context(request.urn, preview=request.preview)
         resource_id, outputs = await resource.create(context, to_plain_map(request.properties))
-        return api.CreateResponse(resource_id, to_values(outputs, secret_names(request.properties)))
+        secrets = {*resource.secrets, *secret_names(request.properties)}
+        return api.CreateResponse(resource_id, to_values(outputs, secrets))
 
     async def read(self, request: api.ReadRequest) -> api.ReadResponse:
         resource = self._resource(request.type)
@@ -129,7 +130,7 @@ class SlipwayProvider(api.Provider):
         outputs = await resource.read(self._context(request.urn), request.resource_id, state)
         if outputs is None:
             return api.ReadResponse(resource_id="")
-        secrets = secret_names(request.properties, request.inputs)
+        secrets = {*resource.secrets, *secret_names(request.properties, request.inputs)}
         inputs = {name: value for name, value in outputs.items() if name in resource.inputs}
         return api.ReadResponse(request.resource_id, to_values(outputs, secrets), to_values(inputs, secrets))
 
@@ -139,7 +140,7 @@ class SlipwayProvider(api.Provider):
         outputs = await resource.update(
             context, request.resource_id, to_plain_map(request.olds), to_plain_map(request.news)
         )
-        return api.UpdateResponse(to_values(outputs, secret_names(request.news)))
+        return api.UpdateResponse(to_values(outputs, {*resource.secrets, *secret_names(request.news)}))
 
     async def delete(self, request: api.DeleteRequest) -> None:
         resource = self._resource(request.type)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -98,6 +98,8 @@ class Resource(ABC):
 
     token: ClassVar[str]
     inputs: ClassVar[Mapping[str, Input]]
+    secrets: ClassVar[Collection[str]] = ()
+    """Inputs and outputs that are secret whatever the program says."""
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         """Checks `news` (may hold `UNKNOWN`) and completes it. Reads only; called in previews too.

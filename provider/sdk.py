@@ -9,6 +9,9 @@ from typing import Any, NotRequired, TypedDict
 
 import pulumi
 
+_SECRETS = frozenset({"password", "source_password", "model_password"})
+"""Arguments that are secrets, whether the program says so or not."""
+
 
 class _SlipwayResource(pulumi.CustomResource):
     """A custom resource whose arguments and outputs are translated between snake_case and camelCase."""
@@ -22,7 +25,11 @@ class _SlipwayResource(pulumi.CustomResource):
         opts: pulumi.ResourceOptions | None,
     ) -> None:
         # The SDK makes an Output of every property it is given, also of one that is None: what is not set stays out.
-        given = {name: value for name, value in args.items() if value is not None}
+        given = {
+            name: pulumi.Output.secret(value) if name in _SECRETS else value
+            for name, value in args.items()
+            if value is not None
+        }
         super().__init__(token, resource_name, {**dict.fromkeys(outputs), **given}, opts)
 
     def translate_input_property(self, prop: str) -> str:
@@ -168,9 +175,17 @@ class ModelVersionArgs(TypedDict):
     """Arguments of `ModelVersion`."""
 
     store: pulumi.Input[str]
-    """Folder of the store."""
-    quota_bytes: pulumi.Input[int]
-    """What the store may hold, in bytes."""
+    """An OCI image layout (absolute path), or a registry's address: HOST[:PORT][/PATH]."""
+    quota_bytes: NotRequired[pulumi.Input[int] | None]
+    """What a layout may hold, in bytes. A registry keeps to its quota by itself."""
+    username: NotRequired[pulumi.Input[str] | None]
+    """For a registry. Another user or password sends nothing."""
+    password: NotRequired[pulumi.Input[str] | None]
+    """A secret."""
+    ca_certificate: NotRequired[pulumi.Input[str] | None]
+    """The authority (PEM) of a registry's certificate, where it is none of those that the system trusts."""
+    parallel: NotRequired[pulumi.Input[int] | None]
+    """How many files a registry is sent at once; 2 where it is not given."""
     name: pulumi.Input[str]
     """Name of the model."""
     path: pulumi.Input[str]
@@ -199,9 +214,51 @@ class ModelVersion(_SlipwayResource):
     """Digest of the artifact's manifest."""
     versions: pulumi.Output[Mapping[str, str]]
     """The versions in the store and the digest of each one's layer."""
+    sizes: pulumi.Output[Mapping[str, int]]
+    """The versions in the store and the bytes of each one's layer."""
+    repository: pulumi.Output[str | None]
+    """Where in the registry the artifacts are, below the address' path; None in a layout."""
 
     def __init__(self, name: str, args: ModelVersionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slipway:index:ModelVersion", name, args, ["version", "digest", "versions"], opts)
+        outputs = ["version", "digest", "versions", "sizes", "repository"]
+        super().__init__("slipway:index:ModelVersion", name, args, outputs, opts)
+
+
+class MirroredImageArgs(TypedDict):
+    """Arguments of `MirroredImage`."""
+
+    source: pulumi.Input[str]
+    """Where the image is: an OCI image layout (absolute path), or a registry's address: HOST[:PORT][/PATH]."""
+    source_repository: pulumi.Input[str]
+    """Its repository there."""
+    source_username: NotRequired[pulumi.Input[str] | None]
+    source_password: NotRequired[pulumi.Input[str] | None]
+    """A secret."""
+    source_ca_certificate: NotRequired[pulumi.Input[str] | None]
+    """The authority (PEM) of the source's certificate, where it is none of those that the system trusts."""
+    digest: pulumi.Input[str]
+    """Of the image, or of an index with several images, which are copied with it."""
+    registry: pulumi.Input[str]
+    """Where it goes, as `source`."""
+    repository: pulumi.Input[str]
+    """Its repository there."""
+    username: NotRequired[pulumi.Input[str] | None]
+    password: NotRequired[pulumi.Input[str] | None]
+    """A secret."""
+    ca_certificate: NotRequired[pulumi.Input[str] | None]
+    """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
+    parallel: NotRequired[pulumi.Input[int] | None]
+    """How many layers are copied at once; 2 where it is not given."""
+
+
+class MirroredImage(_SlipwayResource):
+    """A copy of an image, by digest."""
+
+    reference: pulumi.Output[str]
+    """The copy, as a container runtime names it: `HOST/REPOSITORY@DIGEST`."""
+
+    def __init__(self, name: str, args: MirroredImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:MirroredImage", name, args, ["reference"], opts)
 
 
 class PythonEnvironmentArgs(TypedDict):
@@ -243,6 +300,8 @@ class ServiceImageArgs(TypedDict):
     username: NotRequired[pulumi.Input[str] | None]
     password: NotRequired[pulumi.Input[str] | None]
     """A secret."""
+    ca_certificate: NotRequired[pulumi.Input[str] | None]
+    """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
     parallel: NotRequired[pulumi.Input[int] | None]
     """How many layers are sent at once; 2 where it is not given."""
     name: pulumi.Input[str]
@@ -315,6 +374,17 @@ class LocalServiceArgs(TypedDict):
     """Folder of the scoring server's package."""
     models: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
     """`name`, `version` and layer `digest` of each model."""
+    model_registry: NotRequired[pulumi.Input[str] | None]
+    """Where the models are, as `ModelVersion`'s `store`; the workspace's own layout where it is not given."""
+    model_username: NotRequired[pulumi.Input[str] | None]
+    model_password: NotRequired[pulumi.Input[str] | None]
+    """A secret."""
+    model_ca_certificate: NotRequired[pulumi.Input[str] | None]
+    """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
+    model_parallel: NotRequired[pulumi.Input[int] | None]
+    """How many models are fetched at once; 2 where it is not given."""
+    model_repositories: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    """By name: the repository of a model's artifact (`ModelVersion.repository`)."""
     environment_variables: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
     sample_request: NotRequired[pulumi.Input[str] | None]
     """File with a request body that a revision must answer before it takes traffic."""
