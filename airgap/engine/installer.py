@@ -6,7 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from airgap.engine.locate import VERSION, dotted
+from airgap.engine.locate import VERSION
+from airgap.go_modules import dotted
 from infra.setup.problem import say
 
 SITE = "https://get.pulumi.com/install.sh"

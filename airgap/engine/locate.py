@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from airgap.go_modules import dotted
 from infra.setup.problem import say
 
 VERSION = (3, 259, 0)
@@ -33,11 +34,6 @@ class Version:
 
     def __str__(self) -> str:
         return dotted(self.numbers)
-
-
-def dotted(numbers: tuple[int, ...]) -> str:
-    """`(3, 259, 0)` as `3.259.0`."""
-    return ".".join(str(n) for n in numbers)
 
 
 def cache_root() -> Path:

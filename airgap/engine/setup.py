@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airgap.engine import build, installer, locate
-from airgap.engine.locate import VERSION, dotted
+from airgap.engine.locate import VERSION
+from airgap.go_modules import dotted
 from infra.setup.problem import SetupError, explained, report, say
 
 MOVE = "or set XDG_CACHE_HOME to a directory that you can write to"
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def set_up(cache: Path, sdk_python: Path) -> Path:
     """Bring an engine into `cache`; returns its `bin`. Raises SetupError."""
-    with explained(cache, needed=build.SPACE, move=MOVE):
+    with explained(cache, needed=build.ENGINE.space, move=MOVE):
         cache.mkdir(parents=True, exist_ok=True)
         with locked(cache):
             found = locate.in_cache()

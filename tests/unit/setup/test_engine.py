@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from airgap import go_modules
 from airgap.engine import __main__ as command
 from airgap.engine import build, installer, locate, setup
 from infra.setup.problem import SetupError
@@ -180,7 +181,7 @@ def test_callers_go_settings_do_not_reach_the_build(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GOFLAGS", "-mod=mod -tags=other")
     monkeypatch.setenv("GOWORK", "/elsewhere/go.work")
 
-    environment = build.go_environment()
+    environment = go_modules.go_environment()
 
     assert environment["GOFLAGS"] == "-mod=readonly -trimpath -buildvcs=false"
     assert environment["GOWORK"] == "off"
@@ -280,7 +281,7 @@ def test_much_output_of_go_does_not_stop_it(tmp_path: Path) -> None:
     script.chmod(0o755)
     steps: list[str] = []
 
-    answer = build.run(str(script), tmp_path, ["list"], steps.append)
+    answer = build.ENGINE.run(str(script), tmp_path, ["list"], steps.append)
 
     assert (len(answer.splitlines()), len(steps)) == (40000, 40000)
 
