@@ -23,7 +23,7 @@ SETUP := $(VENV)/python -S -E -m infra.setup
 TOOLS := environment=$$($(SETUP).shell_environment --tools-only "$$(cat .venv/.engine)") && eval "$$environment"
 SHELL_ENVIRONMENT := environment=$$($(SETUP).shell_environment "$$(cat .venv/.engine)") && eval "$$environment"
 
-.PHONY: help up preview refresh down test test-registry test-docker bench check lock env setup FORCE
+.PHONY: help up preview refresh down history test test-registry test-docker bench check lock env setup FORCE
 
 help: ## this list
 	@echo 'make COMMAND [STACK=dev]'
@@ -47,6 +47,10 @@ down: setup ## delete everything that the stack deployed; its history stays
 	$(SETUP).stack ready "$(STACK)" && \
 	pulumi destroy --yes --stack "$(STACK)" && \
 	$(SETUP).stack tidy "$(STACK)"
+
+history: setup ## which revision of each service, with which models, was deployed when [ALL=1] [JSON=1]
+	@$(SHELL_ENVIRONMENT) && \
+	$(VENV)/python -S -E -m infra.history $(if $(ALL),--all) $(if $(JSON),--json) "$(STACK)"
 
 env: setup ## print what a shell needs for the bare pulumi commands: eval "$$(make -s env)"
 	@$(SHELL_ENVIRONMENT) && $(SETUP).stack select "$(STACK)" && printf '%s\n' "$$environment"
@@ -101,7 +105,7 @@ PYTHON_GONE := $(shell [ -x .venv/bin/python ] || echo FORCE)
 
 # The stamp holds the directory of the pulumi to use. It is looked for again when the set-up changed, or it is gone.
 ENGINE_GONE := $(shell [ -x "$$(cat .venv/.engine 2>/dev/null)/pulumi" ] || echo FORCE)
-.venv/.engine: $(wildcard airgap/engine/*.py airgap/engine/*/go.mod) $(ENGINE_GONE) | .venv/.installed
+.venv/.engine: $(wildcard airgap/go_modules.py airgap/engine/*.py airgap/engine/*/go.mod) $(ENGINE_GONE) | .venv/.installed
 	@if [ -d airgap/engine ]; then \
 		$(VENV)/python -m airgap.engine > $@.new; \
 	else \
