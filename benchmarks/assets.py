@@ -28,8 +28,8 @@ from provider.content.cache import DigestCache
 from provider.content.layer import layer_digest
 from provider.content.store import Request, Store
 from provider.content.watch import Watch
-from provider.images.build import Location
 from provider.images.environment import environment_layer, lock_digest
+from provider.location import Location
 from provider.resource import Context
 from provider.service_image import ServiceImage
 from tests.docker.engine import Docker, docker_engine, registry

@@ -37,7 +37,13 @@ class ModelVersion(Resource):
 
     token: ClassVar[str] = "slipway:index:ModelVersion"
     inputs: ClassVar[Mapping[str, Input]] = {
+        # An absolute path (an OCI image layout), or a registry's address.
         "store": Input("string", replaces=True),
+        # No part of the model: a change is taken over, and nothing is sent.
+        "username": Input("string", required=False),
+        "password": Input("string", required=False),
+        "caCertificate": Input("string", required=False),
+        "parallel": Input("integer", required=False, silent=True),
         "name": Input("string", replaces=True),
         "path": Input("string", silent=True),
         # Computed by check: what the files at `path` are.
@@ -192,12 +198,13 @@ def _outputs(news: Properties, registration: Registration) -> Properties:
         "digest": registration.digest,
         "size": registration.size,
         "versions": registration.versions,
+        "sizes": registration.sizes,
     }
 
 
 def _foresee(context: Context, news: Properties) -> Properties:
     if not is_known([news.get(name) for name in _DECIDING]):
-        return {**news, "version": UNKNOWN, "digest": UNKNOWN, "size": UNKNOWN, "versions": UNKNOWN}
+        return {**news, "version": UNKNOWN, "digest": UNKNOWN, "size": UNKNOWN, "versions": UNKNOWN, "sizes": UNKNOWN}
     return _outputs(news, Store(Path(news["store"])).foresee(_request(context, news)))
 
 
@@ -216,6 +223,11 @@ def _read(context: Context, name: str, state: Properties) -> Properties | None:
         context.log.warning(f"model {name}: {damage}; it is taken as gone, so that the next `up` registers it anew")
         return None
     held = model.held[state["version"]]
+    sound = {
+        str(number): version.layer
+        for number, version in sorted(model.held.items())
+        if all(store.layout.has(blob) for blob in version.blobs())
+    }
     others = {name: value for name, value in state.items() if name not in _METADATA}
     return {
         **others,
@@ -223,11 +235,8 @@ def _read(context: Context, name: str, state: Properties) -> Properties | None:
         "contentDigest": held.layer.digest,
         "digest": held.manifest.digest,
         "size": held.layer.size,
-        "versions": {
-            number: digest
-            for number, digest in model.versions().items()
-            if all(store.layout.has(blob) for blob in model.held[int(number)].blobs())
-        },
+        "versions": {number: layer.digest for number, layer in sound.items()},
+        "sizes": {number: layer.size for number, layer in sound.items()},
     }
 
 

@@ -21,11 +21,12 @@ from provider.content.modelpack import Blob
 from provider.content.source import code_digest, code_listing
 from provider.entry_script import inspect_entry_script
 from provider.image_layout import watch_of
-from provider.images.build import DEFAULT_PARALLEL, Location, Sources, build, revision_of
+from provider.images.build import Sources, build, revision_of
 from provider.images.compose import Image, Service
 from provider.images.environment import PLATFORMS
 from provider.images.layers import Model
 from provider.images.publish import missing_from
+from provider.location import DEFAULT_PARALLEL, Location
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
@@ -52,6 +53,7 @@ class ServiceImage(Resource):
         # No part of the image: a change is taken over, and nothing is sent.
         "username": Input("string", required=False),
         "password": Input("string", required=False),
+        "caCertificate": Input("string", required=False),
         "parallel": Input("integer", required=False, silent=True),
         "name": Input("string", replaces=True),
         # `<repository>@<digest>`, in `baseRegistry` where that is another place than `registry`.
@@ -152,7 +154,11 @@ def _delete(context: Context, state: Properties) -> None:
 
 def _location(inputs: Properties) -> Location:
     return Location(
-        inputs["registry"], inputs.get("username"), inputs.get("password"), inputs.get("parallel", DEFAULT_PARALLEL)
+        inputs["registry"],
+        inputs.get("username"),
+        inputs.get("password"),
+        inputs.get("parallel", DEFAULT_PARALLEL),
+        inputs.get("caCertificate"),
     )
 
 

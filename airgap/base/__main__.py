@@ -13,7 +13,7 @@ from pathlib import Path
 from airgap.base import debian, image
 from provider.content.errors import ContentError
 from provider.content.watch import Watch
-from provider.images.build import Location
+from provider.location import Location
 
 
 def main() -> int:

@@ -98,6 +98,10 @@ class StoredModel:
         """Version -> layer digest, of what is held."""
         return {str(number): self.held[number].layer.digest for number in sorted(self.held)}
 
+    def sizes(self) -> dict[str, int]:
+        """Version -> bytes of the layer, of what is held."""
+        return {str(number): self.held[number].layer.size for number in sorted(self.held)}
+
 
 @dataclass
 class Record:
@@ -145,6 +149,8 @@ class Registration:
     """Bytes of the layer."""
     versions: dict[str, str]
     """Version -> layer digest, of what the store holds."""
+    sizes: dict[str, int]
+    """Version -> bytes of the layer, of the same versions."""
 
 
 class Store:
@@ -381,7 +387,7 @@ def _enter(model: StoredModel, request: Request, stored: StoredVersion) -> Regis
     model.held[version] = stored
     use = Use(version, sorted(set(request.pinned)), dict(request.aliases))
     model.use(request.owner, use, request.keep)
-    return Registration(version, stored.manifest.digest, stored.layer.size, model.versions())
+    return Registration(version, stored.manifest.digest, stored.layer.size, model.versions(), model.sizes())
 
 
 def _release(record: Record, name: str, owner: str) -> None:

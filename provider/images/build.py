@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -28,48 +27,7 @@ from provider.images.layers import (
 )
 from provider.images.publish import publish
 from provider.images.store import BlobStore, ImageLayoutStore
-
-DEFAULT_PARALLEL = 2
-
-
-@dataclass(frozen=True)
-class Location:
-    """Where repositories are: an OCI image layout (`place` is an absolute path) or a registry (its address)."""
-
-    place: str
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    parallel: int = DEFAULT_PARALLEL
-
-    @property
-    def is_layout(self) -> bool:
-        """Whether it is on this machine's disk."""
-        return self.place.startswith("/")
-
-    @contextmanager
-    def repository(self, name: str, watch: Watch) -> Iterator[BlobStore]:
-        """The repository `name`, for one operation."""
-        if self.is_layout:
-            with ImageLayoutStore(Path(self.place), name, watch=watch) as store:
-                yield store
-            return
-        # Here, so that what stays on this machine does not wait for the import.
-        from provider.registry.auth import Credentials
-        from provider.registry.client import Registry
-
-        credentials = None
-        if self.username is not None and self.password is not None:
-            credentials = Credentials(self.username, self.password)
-        yield Registry(self.place, credentials, parallel=self.parallel, watch=watch).repository(name)
-
-    def reference(self, repository: str, digest: str) -> str:
-        """The image as a container runtime names it; of a layout, within it."""
-        if self.is_layout:
-            return f"{repository}@{digest}"
-        from provider.registry.address import parse
-
-        address = parse(self.place)
-        return f"{address.host}/{f'{address.prefix}/' if address.prefix else ''}{repository}@{digest}"
+from provider.location import Location
 
 
 @dataclass(frozen=True)

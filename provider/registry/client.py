@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from provider.content.watch import Watch
@@ -23,7 +22,7 @@ _SMALL_REQUESTS = 2  # connections for requests that are no transfers
 class Registry:
     """A registry, reached at `address` (HOST[:PORT][/PATH]; http on loopback or with http://, else https).
 
-    `parallel`: how many blobs go up or come down at once (the tier's number). `ca_file`: PEM file of the authorities
+    `parallel`: how many blobs go up or come down at once (the tier's number). `ca_certificate`: the authorities (PEM)
     to trust in place of the system's. `piece_bytes`: the size of upload requests, for a registry that takes no large
     ones (that is found out from a 413 as well). Safe for several threads."""
 
@@ -33,7 +32,7 @@ class Registry:
         credentials: Credentials | None = None,
         *,
         parallel: int = 2,
-        ca_file: Path | None = None,
+        ca_certificate: str | None = None,
         patience: Patience | None = None,
         watch: Watch | None = None,
         piece_bytes: int | None = None,
@@ -45,7 +44,7 @@ class Registry:
         self._transport = Transport(
             self.address,
             credentials,
-            ca_file=ca_file,
+            ca_certificate=ca_certificate,
             patience=patience or Patience(),
             watch=watch or Watch(),
             connections=parallel + _SMALL_REQUESTS,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ssl
 import urllib.request
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -42,7 +41,7 @@ class Transport:
         address: Address,
         credentials: Credentials | None,
         *,
-        ca_file: Path | None,
+        ca_certificate: str | None,
         patience: Patience,
         watch: Watch,
         connections: int,
@@ -57,7 +56,7 @@ class Transport:
         self.watch = watch
         self._origin = _origin(address.url)
         self._credentials = credentials
-        self._pool = _pool(address, ca_file, connections, patience)
+        self._pool = _pool(address, ca_certificate, connections, patience)
         self._authorizer = Authorizer(address.host, credentials, encrypted=address.is_encrypted, fetch=self._fetch)
 
     @property
@@ -194,17 +193,14 @@ class Transport:
         return Interrupted("closed the connection")
 
 
-def _pool(address: Address, ca_file: Path | None, connections: int, patience: Patience) -> urllib3.PoolManager:
+def _pool(address: Address, ca_certificate: str | None, connections: int, patience: Patience) -> urllib3.PoolManager:
     options: dict[str, Any] = {
         "maxsize": connections,
         "blocksize": _BUFFER_BYTES,
         "timeout": urllib3.Timeout(connect=patience.connect, read=patience.answer),
     }
     if address.is_encrypted:
-        try:
-            options["ssl_context"] = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-        except (OSError, ssl.SSLError) as error:
-            raise RegistryError(f"{ca_file} holds no certificate that can be read: {error}") from error
+        options["ssl_context"] = _tls(address, ca_certificate)
     # The system's proxy settings, as other programs follow them; never for this machine itself.
     host = urlsplit(address.url).hostname or ""
     proxy = urllib.request.getproxies().get(address.scheme)
@@ -215,6 +211,20 @@ def _pool(address: Address, ca_file: Path | None, connections: int, patience: Pa
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=user)
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", **options)
+
+
+def _tls(address: Address, ca_certificate: str | None) -> ssl.SSLContext:
+    try:
+        if ca_certificate is None:
+            return ssl.create_default_context()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=ca_certificate)
+    except (OSError, ValueError, TypeError):  # an SSLError is an OSError; a TypeError tells of other than ASCII
+        raise RegistryError(
+            f"the certificate of the authority of {address.host} is none that can be read; give it in PEM, from "
+            f"-----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"
+        ) from None
+    return context
 
 
 def _with(headers: Mapping[str, str] | None, authorization: str | None) -> dict[str, str]:

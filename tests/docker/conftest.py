@@ -8,7 +8,7 @@ import pytest
 
 from airgap.base import image
 from provider.content.watch import Watch
-from provider.images.build import Location
+from provider.location import Location
 from tests.docker.engine import Docker, docker_engine, registry
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from provider.content.modelpack import MANIFEST, artifact
 from provider.content.watch import Watch
-from provider.images.build import Location
 from provider.images.store import ImageLayoutStore
+from provider.location import Location
 from provider.resource import ResourceError
 from provider.values import Properties
 from tests.registry.faulty_proxy import FaultyProxy, Handler

@@ -253,7 +253,9 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Regist
 
 def test_a_registry_with_tls(encrypted: tuple[RegistryProcess, Path], name: str) -> None:
     process, authority = encrypted
-    registry, blob = Registry(f"https://{process.address}", ca_file=authority, patience=QUICK), content(1000, seed=330)
+    trusted = authority.read_text()
+    registry = Registry(f"https://{process.address}", ca_certificate=trusted, patience=QUICK)
+    blob = content(1000, seed=330)
     put(registry.repository(name), blob)
     assert read(registry.repository(name), blob.digest) == blob.data
 
@@ -269,10 +271,10 @@ def test_a_registry_without_tls_at_an_https_address_is_told(running: RegistryPro
         Registry(f"https://{running.address}", patience=QUICK).check()
 
 
-def test_a_file_without_certificates_is_told(tmp_path: Path) -> None:
-    (tmp_path / "empty.pem").write_text("")
-    with pytest.raises(RegistryError, match=r"empty\.pem holds no certificate that can be read"):
-        Registry("https://registry.example", ca_file=tmp_path / "empty.pem")
+@pytest.mark.parametrize("text", ["", "authority.pem", "-----BEGIN CERTIFICATE-----\nä\n"])
+def test_what_is_no_certificate_is_told(text: str) -> None:
+    with pytest.raises(RegistryError, match=r"authority of registry\.example is none that can be read; give it in PEM"):
+        Registry("https://registry.example", ca_certificate=text)
 
 
 # --- addresses and challenges

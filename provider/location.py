@@ -1,0 +1,66 @@
+"""Where repositories are, as a resource's inputs say it: an OCI image layout on disk, or a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provider.content.watch import Watch
+from provider.images.store import BlobStore, ImageLayoutStore
+
+if TYPE_CHECKING:
+    from provider.registry.client import Registry
+
+DEFAULT_PARALLEL = 2
+
+
+@dataclass(frozen=True)
+class Location:
+    """An OCI image layout (`place` is an absolute path) or a registry (its address)."""
+
+    place: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    parallel: int = DEFAULT_PARALLEL
+    """How many blobs go up or come down at once: in this process, whatever the number of resources."""
+    ca_certificate: str | None = None
+    """The authority of the registry's certificate (PEM), in place of those that the system trusts."""
+
+    @property
+    def is_layout(self) -> bool:
+        """Whether it is on this machine's disk."""
+        return self.place.startswith("/")
+
+    @contextmanager
+    def repository(self, name: str, watch: Watch) -> Iterator[BlobStore]:
+        """The repository `name`, for one operation."""
+        if self.is_layout:
+            with ImageLayoutStore(Path(self.place), name, watch=watch) as store:
+                yield store
+            return
+        yield self.registry(watch).repository(name)
+
+    def registry(self, watch: Watch) -> Registry:
+        """The registry, for one operation; only where this is no layout."""
+        # Here, so that what stays on this machine does not wait for the import.
+        from provider.registry.auth import Credentials
+        from provider.registry.client import Registry
+
+        credentials = None
+        if self.username is not None and self.password is not None:
+            credentials = Credentials(self.username, self.password)
+        return Registry(
+            self.place, credentials, parallel=self.parallel, ca_certificate=self.ca_certificate, watch=watch
+        )
+
+    def reference(self, repository: str, digest: str) -> str:
+        """The image as a container runtime names it; of a layout, within it."""
+        if self.is_layout:
+            return f"{repository}@{digest}"
+        from provider.registry.address import parse
+
+        address = parse(self.place)
+        return f"{address.host}/{f'{address.prefix}/' if address.prefix else ''}{repository}@{digest}"
