@@ -1,13 +1,22 @@
-"""The container registry of a workspace, and what its tiers mean. On this machine it is an OCI image layout."""
+"""The container registry of a workspace, and what its tiers mean.
 
+Three kinds behind one class: an OCI image layout in the workspace's folder, a registry that runs on this machine, and
+one that is there already. What is stored asks for its `location` and how to reach it, and not for its kind.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 import pulumi
 
 from provider import sdk
 
 Tier = Literal["Basic", "Standard", "Premium"]
+Kind = Literal["layout", "service", "external"]
+T = TypeVar("T")
+_GIB = 2**30
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -16,12 +25,18 @@ class TierLimits:
 
     quota_bytes: int
     """What may be stored."""
+    cpus: float
+    """CPUs of a registry that runs here."""
+    memory_bytes: int
+    """Memory of a registry that runs here."""
+    parallel: int
+    """Layers that a client sends at once."""
 
 
 TIERS: dict[Tier, TierLimits] = {
-    "Basic": TierLimits(quota_bytes=10 * 2**30),
-    "Standard": TierLimits(quota_bytes=100 * 2**30),
-    "Premium": TierLimits(quota_bytes=500 * 2**30),
+    "Basic": TierLimits(quota_bytes=10 * _GIB, cpus=0.5, memory_bytes=256 * _MIB, parallel=2),
+    "Standard": TierLimits(quota_bytes=100 * _GIB, cpus=1, memory_bytes=512 * _MIB, parallel=6),
+    "Premium": TierLimits(quota_bytes=500 * _GIB, cpus=2, memory_bytes=1024 * _MIB, parallel=16),
 }
 """The tiers of Azure Container Registry; quotas of 10, 100 and 500 GiB."""
 
@@ -29,30 +44,105 @@ TIERS: dict[Tier, TierLimits] = {
 class RegistryArgs(TypedDict):
     """Arguments of `Registry`."""
 
+    kind: NotRequired[Kind]
+    """`layout` (by default), `service` or `external`."""
     tier: Tier
     """Basic, Standard or Premium. It changes in place, with nothing lost."""
     home: pulumi.Input[str]
     """Folder of the workspace on this machine."""
+    port: NotRequired[int | None]
+    """TCP port of a registry that runs here."""
+    retention_days: NotRequired[int | None]
+    """After how many days a manifest without a tag goes from a registry that runs here; by default they stay."""
+    address: NotRequired[str | None]
+    """Address of a registry that is there already: HOST[:PORT][/PATH]."""
+    username: NotRequired[str | None]
+    """Its user."""
+    password: NotRequired[pulumi.Input[str] | None]
+    """The user's password, a secret."""
+    ca_certificate: NotRequired[str | None]
+    """The certificates (PEM) to trust, where its own is of no public authority."""
 
 
 class Registry(pulumi.ComponentResource):
-    """A workspace's registry on this machine."""
+    """A workspace's registry."""
 
+    kind: Kind
+    """`layout`, `service` or `external`."""
     tier: Tier
     """The tier asked for."""
     location: pulumi.Output[str]
-    """Folder of the store."""
-    quota_bytes: int
-    """What may be stored, in bytes."""
+    """Where it is: the folder of a layout, else an address."""
+    quota_bytes: int | None
+    """What may be stored, in bytes; None where that is not ours to say."""
+    parallel: int
+    """Layers that a client sends at once."""
+    username: pulumi.Output[str] | None
+    """The user to store as, where there is one."""
+    password: pulumi.Output[str] | None
+    """The user's password, a secret."""
+    ca_certificate: pulumi.Output[str] | None
+    """The certificates (PEM) to trust, where the registry's own is of no public authority."""
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:components:Registry", name, {}, opts)
+        self.kind = args.get("kind", "layout")
         self.tier = args["tier"]
-        self.quota_bytes = TIERS[self.tier].quota_bytes
-        self.layout = sdk.ImageLayout(
-            f"{name}-store",
-            {"path": pulumi.Output.concat(args["home"], "/store"), "tier": self.tier, "quota_bytes": self.quota_bytes},
-            pulumi.ResourceOptions(parent=self),
-        )
-        self.location = self.layout.path
+        limits = TIERS[self.tier]
+        self.quota_bytes, self.parallel = limits.quota_bytes, limits.parallel
+        self.username = self.password = self.ca_certificate = None
+        below = pulumi.ResourceOptions(parent=self)
+        match self.kind:
+            case "layout":
+                self._in_a_layout(name, args, limits, below)
+            case "service":
+                self._as_a_service(name, args, limits, below)
+            case "external":
+                self._elsewhere(args)
         self.register_outputs({"tier": self.tier, "location": self.location})
+
+    def _in_a_layout(self, name: str, args: RegistryArgs, limits: TierLimits, opts: pulumi.ResourceOptions) -> None:
+        path = pulumi.Output.concat(args["home"], "/store")
+        layout = sdk.ImageLayout(
+            f"{name}-store", {"path": path, "tier": self.tier, "quota_bytes": limits.quota_bytes}, opts
+        )
+        self.location = layout.path
+
+    def _as_a_service(self, name: str, args: RegistryArgs, limits: TierLimits, opts: pulumi.ResourceOptions) -> None:
+        service = sdk.RegistryService(
+            f"{name}-service",
+            {
+                "path": pulumi.Output.concat(args["home"], "/registry"),
+                "port": _needed(args.get("port"), "port", self.kind),
+                "tier": self.tier,
+                "quota_bytes": limits.quota_bytes,
+                "cpus": limits.cpus,
+                "memory_bytes": limits.memory_bytes,
+                "retention_days": args.get("retention_days"),
+            },
+            opts,
+        )
+        self.location, self.username, self.password = service.address, service.username, service.password
+
+    def _elsewhere(self, args: RegistryArgs) -> None:
+        self.location = pulumi.Output.from_input(_needed(args.get("address"), "address", self.kind))
+        self.quota_bytes = None
+        username, password, certificate = args.get("username"), args.get("password"), args.get("ca_certificate")
+        self.username = None if username is None else pulumi.Output.from_input(username)
+        self.password = None if password is None else pulumi.Output.secret(password)
+        self.ca_certificate = None if certificate is None else pulumi.Output.from_input(certificate)
+
+    def access(self) -> Mapping[str, Any]:
+        """How to reach it, in the arguments that the provider's resources share."""
+        return {
+            "username": self.username,
+            "password": self.password,
+            "ca_certificate": self.ca_certificate,
+            "parallel": None if self.kind == "layout" else self.parallel,
+        }
+
+
+def _needed(value: T | None, name: str, kind: str) -> T:
+    if value is None:
+        raise ValueError(f"a registry of kind {kind} needs {name}")
+    return value

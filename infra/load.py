@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from infra import config, preflight, references
-from infra.config import DeploymentConfig, InferenceConfig, Section, Service
+from infra import config, hosts, preflight, references
+from infra.config import (
+    ContainerDeployment,
+    ContainerTarget,
+    InferenceConfig,
+    LocalDeployment,
+    LocalTarget,
+    Section,
+    Service,
+    ServiceDeployment,
+)
 from infra.environments import EnvironmentReader
 from infra.model_sources import find_runs
-from infra.plan import EnvironmentPlan, ModelReference, ServicePlan, StackPlan
+from infra.plan import DeploymentPlan, EnvironmentPlan, ModelReference, ServicePlan, StackPlan
 from infra.problems import ConfigurationError, Problem, path_of, problems_of
+from infra.secrets import check_secrets
 from infra.sections import gather
 
 S = TypeVar("S", bound=Section)
+V = TypeVar("V")
 
 
 def load(raw: Mapping[str, str], secret_keys: Sequence[str], root: Path, stack: str) -> StackPlan:
@@ -27,6 +40,7 @@ def load(raw: Mapping[str, str], secret_keys: Sequence[str], root: Path, stack: 
     sections = gather(raw, secret_keys, root, f"stacks/Pulumi.{stack}.yaml")
     loader = _Loader(root, sections.file)
     plan = loader.plan(sections.content)
+    loader.problems += check_secrets(plan.with_secrets, sections.secrets, sections.file, stack)
     problems = [*sections.problems, *map(sections.located, loader.problems)]
     if problems:
         raise ConfigurationError(problems)
@@ -57,7 +71,7 @@ class _Loader:
         services = {
             name: plan
             for name, service in shaped.items()
-            if (plan := self._service(name, service, environments, models))
+            if (plan := self._service(name, service, targets, environments, models))
         }
         known = references.Known(
             targets=_names(sections, "computeTargets"),
@@ -66,11 +80,13 @@ class _Loader:
             aliases={name: model.aliases for name, model in declared_models.items()},
         )
         self.problems += references.check(shaped, services, known, self.file)
+        self.problems += hosts.check(shaped, services, targets, workspace.name if workspace else "", self.file)
+        self.problems += preflight.check_registry(registry, self.root, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
         self.problems += preflight.check_services(services, self.file)
         return StackPlan(
             workspace=workspace or config.Workspace(name="none"),
-            registry=registry or config.Registry(),
+            registry=registry or config.LayoutRegistry(),
             compute_targets=targets,
             environments=environments,
             models=models,
@@ -78,15 +94,15 @@ class _Loader:
             notices=tuple(dict.fromkeys(self.environments.notices)),
         )
 
-    def _each(self, model: type[S], sections: Mapping[str, Any], key: str, name_type: Any) -> dict[str, S]:
+    def _each(self, model: Any, sections: Mapping[str, Any], key: str, name_type: Any) -> dict[str, Any]:
         items = sections.get(key, {})
         if not isinstance(items, dict):
             self.report(key, f"must be a section with a name for each entry, not {items!r}")
             return {}
-        valid: dict[str, S] = {}
+        valid: dict[str, Any] = {}
         for name, item in items.items():
             try:
-                TypeAdapter(name_type).validate_python(name)
+                _adapter(name_type).validate_python(name)
             except ValidationError as error:
                 self.problems += problems_of(error, self.file, (key, name), ())
             checked = self._validated(model, item, (key, name))
@@ -94,9 +110,10 @@ class _Loader:
                 valid[name] = checked
         return valid
 
-    def _validated(self, model: type[S], value: Any, prefix: Sequence[str | int], file: str | None = None) -> S | None:
+    def _validated(self, model: Any, value: Any, prefix: Sequence[str | int], file: str | None = None) -> Any:
+        """The section in `value`; None where it is none. `model`: one kind of section, or a union of several."""
         try:
-            return model.model_validate(value)
+            return _adapter(model).validate_python(value)
         except ValidationError as error:
             self.problems += problems_of(error, file or self.file, prefix, config.field_names())
             return None
@@ -105,26 +122,70 @@ class _Loader:
         self,
         name: str,
         service: Service,
+        targets: Mapping[str, LocalTarget | ContainerTarget],
         environments: dict[str, EnvironmentPlan],
         models: Mapping[str, config.Model],
     ) -> ServicePlan | None:
+        target = targets.get(service.compute_target)
+        if target is None:
+            # Which fields its deployment may have is not known.
+            return None
+        path = ("services", name, "deployment")
+        deployment, _, _ = self._inline_or_file(service.deployment, config.DEPLOYMENTS[target.kind], path)
+        deployments = {
+            key: plan
+            for key, variant in (service.deployments or {config.ONLY_DEPLOYMENT: ServiceDeployment()}).items()
+            if (plan := self._deployment(name, key, service, variant, deployment, environments, models))
+        }
+        if deployment is None or len(deployments) < len(service.deployments or (1,)):
+            return None
+        return ServicePlan(service.compute_target, deployment, deployments)
+
+    def _deployment(
+        self,
+        service_name: str,
+        name: str,
+        service: Service,
+        variant: ServiceDeployment,
+        deployment: LocalDeployment | ContainerDeployment | None,
+        environments: dict[str, EnvironmentPlan],
+        models: Mapping[str, config.Model],
+    ) -> DeploymentPlan | None:
+        only = not service.deployments
+        path: tuple[str, ...] = ("services", service_name)
+        if variant.inference is not None:
+            path = (*path, "deployments", name)
         inference, base, where = self._inline_or_file(
-            service.inference, InferenceConfig, ("services", name, "inference")
+            service.inference if variant.inference is None else variant.inference, InferenceConfig, (*path, "inference")
         )
-        deployment, _, _ = self._inline_or_file(service.deployment, DeploymentConfig, ("services", name, "deployment"))
-        if inference is None or deployment is None:
+        if inference is None:
             return None
         source_directory = (base / (inference.source_directory or ".")).resolve()
-        return ServicePlan(
-            models=tuple(ModelReference.parse(text, models) for text in service.models),
+        sample = service.sample_request if variant.sample_request is None else variant.sample_request
+        texts = service.models if variant.models is None else variant.models
+        plan = DeploymentPlan(
+            models=tuple(ModelReference.parse(text, models) for text in texts),
             entry_script=inference.entry_script,
             source_directory=source_directory,
-            environment=self._environment(name, inference, source_directory, base, where, environments),
-            compute_target=service.compute_target,
-            deployment=deployment,
-            sample_request=(self.root / service.sample_request) if service.sample_request else None,
-            startup_timeout_seconds=service.startup_timeout_seconds,
+            environment=self._environment(
+                service_name if only or variant.inference is None else f"{service_name}-{name}",
+                inference,
+                source_directory,
+                base,
+                where,
+                environments,
+            ),
+            sample_request=(self.root / sample) if sample else None,
+            startup_timeout_seconds=_first(variant.startup_timeout_seconds, service.startup_timeout_seconds),
+            weight=100 if only else service.traffic.get(name, 0),
         )
+        if isinstance(deployment, ContainerDeployment):
+            return replace(
+                plan,
+                replicas=_first(variant.num_replicas, deployment.num_replicas),
+                resources=_first(variant.container_resource_requirements, deployment.container_resource_requirements),
+            )
+        return plan
 
     def _environment(
         self,
@@ -159,11 +220,13 @@ class _Loader:
         return name
 
     def _inline_or_file(
-        self, value: S | str, model: type[S], location: tuple[str, ...]
+        self, value: object, model: type[S], location: tuple[str, ...]
     ) -> tuple[S | None, Path, tuple[str, tuple[str, ...]]]:
         """The section itself or the one in the file it names, the folder its paths begin at, and where it stands."""
-        if not isinstance(value, str):
+        if isinstance(value, model):
             return value, self.root, (self.file, location)
+        if not isinstance(value, str):
+            return self._validated(model, value, location), self.root, (self.file, location)
         path = self.root / value
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
@@ -174,6 +237,15 @@ class _Loader:
         else:
             return self._validated(model, document, (), file=value), path.parent, (value, ())
         return None, self.root, (self.file, location)
+
+
+@cache
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+def _first(value: V | None, otherwise: V) -> V:
+    return otherwise if value is None else value
 
 
 def _names(sections: Mapping[str, Any], key: str) -> set[str]:

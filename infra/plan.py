@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.config import DeploymentConfig, LocalTarget, Model, Registry, Workspace
+from infra.config import (
+    ContainerDeployment,
+    ContainerResources,
+    ContainerTarget,
+    LocalDeployment,
+    LocalTarget,
+    Model,
+    Workspace,
+)
+from infra.config.registry import ExternalRegistry, LayoutRegistry, ServiceRegistry
 
 
 @dataclass(frozen=True)
@@ -40,17 +49,35 @@ class ModelReference:
 
 
 @dataclass(frozen=True)
-class ServicePlan:
-    """A service with its inference and deployment configuration read in."""
+class DeploymentPlan:
+    """One deployment of a service: what it runs, with its inference configuration read in."""
 
     models: tuple[ModelReference, ...]
     entry_script: str
     source_directory: Path
     environment: str
-    compute_target: str
-    deployment: DeploymentConfig
     sample_request: Path | None
     startup_timeout_seconds: int
+    weight: int = 100
+    """Percent of the service's requests."""
+    replicas: int = 1
+    resources: ContainerResources = field(default_factory=ContainerResources)
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """A service: where it runs, what it gets there, and its deployments by name."""
+
+    compute_target: str
+    deployment: LocalDeployment | ContainerDeployment
+    deployments: Mapping[str, DeploymentPlan]
+    """One, named `default`, unless the configuration names several."""
+
+    @property
+    def only(self) -> DeploymentPlan:
+        """The deployment of a service that has one alone, as those of a local target have."""
+        (deployment,) = self.deployments.values()
+        return deployment
 
 
 @dataclass(frozen=True)
@@ -58,10 +85,16 @@ class StackPlan:
     """All of a stack."""
 
     workspace: Workspace
-    registry: Registry
-    compute_targets: Mapping[str, LocalTarget]
+    registry: LayoutRegistry | ServiceRegistry | ExternalRegistry
+    compute_targets: Mapping[str, LocalTarget | ContainerTarget]
     environments: Mapping[str, EnvironmentPlan]
     models: Mapping[str, Model]
     services: Mapping[str, ServicePlan]
     notices: tuple[str, ...] = ()
     """What whoever deploys should know, though nothing is wrong with it."""
+
+    @property
+    def with_secrets(self) -> dict[str, object]:
+        """Path in the stack's file -> the sections that may name secrets."""
+        deployments = {f"services.{name}.deployment": service.deployment for name, service in self.services.items()}
+        return {"registry": self.registry, **deployments}

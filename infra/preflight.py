@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from infra.config import Model
-from infra.plan import ServicePlan
+from infra.config import ONLY_DEPLOYMENT, ExternalRegistry, Model
+from infra.plan import DeploymentPlan, ServicePlan
 from infra.problems import Problem
+from infra.requirements import unreadable
 from provider.content.errors import ContentError
 from provider.content.tree import walk
 from provider.entry_script import inspect_entry_script
 
 _LARGEST_SAMPLE = 65536
 # In bytes: a sample is kept in the state and in the store's index.
+
+
+def check_registry(registry: object, root: Path, file: str) -> Iterator[Problem]:
+    """Yields what is wrong with the files that a registry needs."""
+    if isinstance(registry, ExternalRegistry) and registry.ca_certificate is not None:
+        certificate = root / registry.ca_certificate
+        try:
+            if "-----BEGIN CERTIFICATE-----" not in certificate.read_text(encoding="utf-8"):
+                yield Problem(file, "registry.caCertificate", f"{certificate} holds no certificate in PEM form")
+        except (OSError, UnicodeDecodeError) as error:
+            yield Problem(file, "registry.caCertificate", f"{certificate}: {unreadable(error)}")
 
 
 def check_models(models: Mapping[str, Model], root: Path, file: str) -> Iterator[Problem]:
@@ -43,19 +55,24 @@ def _sample_mistake(file: Path) -> str | None:
 def check_services(services: Mapping[str, ServicePlan], file: str) -> Iterator[Problem]:
     """Yields what is wrong with the scripts and sample requests of services."""
     for name, service in services.items():
-        path = f"services.{name}"
-        if not service.source_directory.is_dir():
+        for key, deployment in service.deployments.items():
+            path = f"services.{name}" if key == ONLY_DEPLOYMENT else f"services.{name}.deployments.{key}"
+            yield from _check_deployment(deployment, path, file)
+
+
+def _check_deployment(deployment: DeploymentPlan, path: str, file: str) -> Iterator[Problem]:
+    if not deployment.source_directory.is_dir():
+        yield Problem(
+            file, f"{path}.inference.sourceDirectory", f"{deployment.source_directory} is no folder; mend the path"
+        )
+    else:
+        script = (deployment.source_directory / deployment.entry_script).resolve()
+        if not script.is_relative_to(deployment.source_directory):
             yield Problem(
-                file, f"{path}.inference.sourceDirectory", f"{service.source_directory} is no folder; mend the path"
+                file, f"{path}.inference.entryScript", f"{deployment.entry_script} lies outside the source directory"
             )
         else:
-            script = (service.source_directory / service.entry_script).resolve()
-            if not script.is_relative_to(service.source_directory):
-                yield Problem(
-                    file, f"{path}.inference.entryScript", f"{service.entry_script} lies outside the source directory"
-                )
-            else:
-                for problem in inspect_entry_script(script):
-                    yield Problem(file, f"{path}.inference.entryScript", problem)
-        if service.sample_request is not None and not service.sample_request.is_file():
-            yield Problem(file, f"{path}.sampleRequest", f"{service.sample_request} is no file; mend the path")
+            for problem in inspect_entry_script(script):
+                yield Problem(file, f"{path}.inference.entryScript", problem)
+    if deployment.sample_request is not None and not deployment.sample_request.is_file():
+        yield Problem(file, f"{path}.sampleRequest", f"{deployment.sample_request} is no file; mend the path")

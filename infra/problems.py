@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from infra.config import AZURE_DEPLOYMENT_FIELDS
+from infra.config import AZURE_DEPLOYMENT_FIELDS, DEPLOYMENTS, REGISTRY_FIELDS
 from provider.credentials import redacted
 
 
@@ -62,7 +62,7 @@ def problems_of(error: ValidationError, file: str, prefix: Sequence[str | int], 
     """The mistakes that pydantic found, in words for whoever wrote the file. `fields` are all known field names."""
     known = sorted(set(fields))
     return [
-        Problem(file, path_of([*prefix, *_clean(details["loc"])]), _message(details, known))
+        Problem(file, path_of([*prefix, *_clean(details["loc"])]), _message(details, known, error.title))
         for details in error.errors()
     ]
 
@@ -72,15 +72,19 @@ def _clean(location: Sequence[str | int]) -> list[str | int]:
     return [part for part in location if not (isinstance(part, str) and (part in _BRANCHES or part == "[key]"))]
 
 
-_BRANCHES = {"local", "str", "InferenceConfig", "DeploymentConfig", "AzureEnvironment"}
+_REGISTRIES = ("layout", "service", "external")
+_BRANCHES = {"local", "container", "str", "InferenceConfig", "AzureEnvironment", *_REGISTRIES}
 
 
-def _message(details: ErrorDetails, known: Sequence[str]) -> str:
+def _message(details: ErrorDetails, known: Sequence[str], section: str) -> str:
     kind, value = details["type"], details["input"]
     if kind == "extra_forbidden":
         name = str(details["loc"][-1])
-        if name in AZURE_DEPLOYMENT_FIELDS:
-            return "cannot be honoured by a local target; remove it, or deploy to another kind of target"
+        target = next((kind for kind, model in DEPLOYMENTS.items() if model.__name__ == section), None)
+        if name in AZURE_DEPLOYMENT_FIELDS and target is not None:
+            return f"cannot be honoured by a {target} target; remove it, or deploy to another kind of target"
+        if name in REGISTRY_FIELDS and details["loc"][0] in _REGISTRIES:
+            return f"cannot be honoured by a registry of kind {details['loc'][0]}; remove it, or choose another kind"
         # A name that another section has is no hint here.
         close = difflib.get_close_matches(name, [other for other in known if other != name], n=1, cutoff=0.6)
         return "is no field here" + (f"; did you mean '{close[0]}'?" if close else "; remove it")

@@ -1,8 +1,8 @@
-"""What must fit together across sections: the names that services use, and the ports they share a machine's with."""
+"""What must fit together across sections: the names that services use. What a target gives is `infra.hosts'` matter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from infra.config import Service
@@ -24,7 +24,7 @@ class Known:
 def check(
     services: Mapping[str, Service], plans: Mapping[str, ServicePlan], known: Known, file: str
 ) -> Iterator[Problem]:
-    """Yields unknown names and ports that are used twice."""
+    """Yields names that nothing has."""
     for name, service in services.items():
         path = f"services.{name}"
         if service.compute_target not in known.targets:
@@ -33,24 +33,36 @@ def check(
                 f"{path}.computeTarget",
                 f"no compute target is named {service.compute_target!r}; {near(service.compute_target, known.targets)}",
             )
-        for index, text in enumerate(service.models):
-            model, alias = _model_and_alias(text)
-            where = f"{path}.models[{index}]"
-            if model not in known.models:
-                yield Problem(
-                    file,
-                    where,
-                    f"no model is named {model!r}; {near(model, known.models)} "
-                    f"(a model can be deleted once no service names it)",
-                )
-            elif model in [_model_and_alias(other)[0] for other in service.models[:index]]:
-                yield Problem(file, where, f"the model {model!r} is named twice; a service has one version of a model")
-            elif alias and alias not in known.aliases.get(model, {alias: 0}):
-                yield Problem(
-                    file, where, f"the model {model!r} has no alias {alias!r}; {near(alias, known.aliases[model])}"
-                )
+        for where, texts in _models(path, service):
+            yield from _model_references(where, texts, known, file)
     yield from _environments(plans, known, file)
-    yield from _ports(plans, file)
+
+
+def _models(path: str, service: Service) -> Iterator[tuple[str, Sequence[str]]]:
+    """Every list of models in a service, and where it stands."""
+    yield f"{path}.models", service.models
+    for name, deployment in service.deployments.items():
+        if deployment.models is not None:
+            yield f"{path}.deployments.{name}.models", deployment.models
+
+
+def _model_references(path: str, texts: Sequence[str], known: Known, file: str) -> Iterator[Problem]:
+    for index, text in enumerate(texts):
+        model, alias = _model_and_alias(text)
+        where = f"{path}[{index}]"
+        if model not in known.models:
+            yield Problem(
+                file,
+                where,
+                f"no model is named {model!r}; {near(model, known.models)} "
+                f"(a model can be deleted once no service names it)",
+            )
+        elif model in [_model_and_alias(other)[0] for other in texts[:index]]:
+            yield Problem(file, where, f"the model {model!r} is named twice; a service has one version of a model")
+        elif alias and alias not in known.aliases.get(model, {alias: 0}):
+            yield Problem(
+                file, where, f"the model {model!r} has no alias {alias!r}; {near(alias, known.aliases[model])}"
+            )
 
 
 def _model_and_alias(reference: str) -> tuple[str, str]:
@@ -60,22 +72,10 @@ def _model_and_alias(reference: str) -> tuple[str, str]:
 
 def _environments(plans: Mapping[str, ServicePlan], known: Known, file: str) -> Iterator[Problem]:
     for name, plan in plans.items():
-        if plan.environment not in known.environments:
-            yield Problem(
-                file,
-                f"services.{name}.inference.environment",
-                f"no environment is named {plan.environment!r}; {near(plan.environment, known.environments)}",
-            )
-
-
-def _ports(plans: Mapping[str, ServicePlan], file: str) -> Iterator[Problem]:
-    owners: dict[int, str] = {}
-    for name, plan in plans.items():
-        port = plan.deployment.port
-        owner = owners.setdefault(port, name)
-        if owner != name:
-            yield Problem(
-                file,
-                f"services.{name}.deployment.port",
-                f"port {port} is taken by services.{owner}; services on this machine share its ports: choose another",
-            )
+        for environment in dict.fromkeys(deployment.environment for deployment in plan.deployments.values()):
+            if environment not in known.environments:
+                yield Problem(
+                    file,
+                    f"services.{name}.inference.environment",
+                    f"no environment is named {environment!r}; {near(environment, known.environments)}",
+                )

@@ -11,10 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic.alias_generators import to_camel
-
 from infra import config
 from infra.config import NAMESPACE, StackConfig
+from infra.config.base import sections
 
 FILE = Path(__file__).resolve().parents[1] / "stacks" / "schema.json"
 
@@ -23,7 +22,7 @@ def stack_file_schema() -> str:
     """The schema of `stacks/Pulumi.<stack>.yaml` as a JSON text (JSON Schema, draft 2020-12)."""
     schema: dict[str, Any] = StackConfig.model_json_schema(by_alias=True, mode="validation")
     _describe(schema)
-    sections = {NAMESPACE + name: section for name, section in schema["properties"].items()}
+    named = {NAMESPACE + name: section for name, section in schema["properties"].items()}
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A stack of Slipway",
@@ -32,10 +31,16 @@ def stack_file_schema() -> str:
             "config": {
                 "type": "object",
                 "description": "The stack's configuration.",
-                "properties": sections,
+                "properties": named,
                 "required": [NAMESPACE + name for name in schema["required"]],
                 "patternProperties": {f"^(?!{NAMESPACE})": {}},
-                "additionalProperties": False,
+                # Secrets that sections name stand beside them, encrypted.
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {"secure": {"type": "string"}},
+                    "required": ["secure"],
+                    "additionalProperties": False,
+                },
             },
             "secretsprovider": {"type": "string"},
             "encryptedkey": {"type": "string"},
@@ -57,7 +62,13 @@ def _describe(schema: dict[str, Any]) -> None:
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
                     if place is not None:
-                        place["properties"][to_camel(name)]["description"] = docstring
+                        place["properties"][_written(section.name, name)]["description"] = docstring
+
+
+def _written(section: str, field: str) -> str:
+    """How a field is written in a stack file."""
+    model = next(item for item in sections() if item.__name__ == section)
+    return model.model_fields[field].alias or field
 
 
 if __name__ == "__main__":

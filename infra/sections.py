@@ -28,6 +28,8 @@ class Sections:
     """The stack's own file."""
     content: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    secrets: set[str] = field(default_factory=set)
+    """The names of the secrets that are set beside the sections."""
     _origins: dict[str, str] = field(default_factory=dict)
 
     def located(self, problem: Problem) -> Problem:
@@ -89,6 +91,9 @@ def gather(raw: Mapping[str, str], secret_keys: Sequence[str], root: Path, file:
             continue
         name = key.removeprefix(NAMESPACE)
         if name not in (*_KEYS, _INCLUDE):
+            if key in secret_keys:
+                sections.secrets.add(name)
+                continue
             sections.problems.append(
                 Problem(file, key, f"is no section of the configuration; {near(name, (*_KEYS, _INCLUDE))}")
             )

@@ -8,8 +8,12 @@ from typing import Any
 import pulumi
 
 from components import Environment, Model, Registry, Webservice, Workspace
+from components.registry import RegistryArgs
 from components.targets import ComputeTarget, LocalTarget
-from infra.plan import EnvironmentPlan, ServicePlan, StackPlan
+from components.webservice import DeploymentArgs
+from infra.config import ExternalRegistry, SecretReference, ServiceRegistry
+from infra.hosts import port_of
+from infra.plan import DeploymentPlan, EnvironmentPlan, ServicePlan, StackPlan
 
 
 def deploy(plan: StackPlan, root: Path, home: Path, stack: str) -> dict[str, Any]:
@@ -32,16 +36,34 @@ class _Stack:
         )
         self.home = self.workspace.home
         self.below = pulumi.ResourceOptions(parent=self.workspace)
-        self.registry = Registry("registry", {"tier": plan.registry.tier, "home": self.home}, self.below)
+        self.registry = self._registry()
         self.targets: dict[str, ComputeTarget] = {name: LocalTarget(self.home) for name in plan.compute_targets}
         self.models = {name: self._model(name) for name in plan.models}
-        used = {service.environment for service in plan.services.values()}
+        used = {item.environment for service in plan.services.values() for item in service.deployments.values()}
         self.environments = {
             name: self._environment(name, environment)
             for name, environment in plan.environments.items()
             if name in used
         }
         self.services = {name: self._service(name, service) for name, service in plan.services.items()}
+
+    def _registry(self) -> Registry:
+        registry = self.plan.registry
+        args: RegistryArgs = {"kind": registry.kind, "tier": registry.tier, "home": self.home}
+        match registry:
+            case ServiceRegistry():
+                args["port"] = registry.port
+                args["retention_days"] = registry.retention_days
+            case ExternalRegistry():
+                args["address"] = registry.address
+                args["username"] = registry.username
+                args["password"] = self._secret(registry.password)
+                if registry.ca_certificate is not None:
+                    args["ca_certificate"] = (self.root / registry.ca_certificate).read_text(encoding="utf-8")
+        return Registry("registry", args, self.below)
+
+    def _secret(self, reference: SecretReference | None) -> pulumi.Output[str] | None:
+        return None if reference is None else pulumi.Config().require_secret(reference.secret)
 
     def _model(self, name: str) -> Model:
         model = self.plan.models[name]
@@ -69,7 +91,8 @@ class _Stack:
         return None if file is None else (self.root / file).read_text(encoding="utf-8")
 
     def _pinned(self, model: str) -> list[int]:
-        references = [reference for service in self.plan.services.values() for reference in service.models]
+        deployments = [item for service in self.plan.services.values() for item in service.deployments.values()]
+        references = [reference for deployment in deployments for reference in deployment.models]
         return sorted({item.version for item in references if item.name == model and item.version is not None})
 
     def _environment(self, name: str, environment: EnvironmentPlan) -> Environment:
@@ -89,27 +112,36 @@ class _Stack:
         )
 
     def _service(self, name: str, service: ServicePlan) -> Webservice:
-        sample = service.sample_request
         return Webservice(
             name,
             {
                 "name": name,
-                "models": [self.models[reference.name].reference(reference.version) for reference in service.models],
-                "entry_script": service.entry_script,
-                "source_directory": str(service.source_directory),
-                "environment": self.environments[service.environment],
+                "deployments": {key: self._deployment(item) for key, item in service.deployments.items()},
                 "target": self.targets[service.compute_target],
-                "port": service.deployment.port,
-                "startup_timeout_seconds": service.startup_timeout_seconds,
-                "sample_request": None if sample is None else str(sample),
+                "port": port_of(service.deployment),
             },
             self.below,
         )
 
+    def _deployment(self, deployment: DeploymentPlan) -> DeploymentArgs:
+        sample, memory = deployment.sample_request, deployment.resources.memory_in_gb
+        return {
+            "models": [self.models[reference.name].reference(reference.version) for reference in deployment.models],
+            "entry_script": deployment.entry_script,
+            "source_directory": str(deployment.source_directory),
+            "environment": self.environments[deployment.environment],
+            "startup_timeout_seconds": deployment.startup_timeout_seconds,
+            "sample_request": None if sample is None else str(sample),
+            "weight": deployment.weight,
+            "replicas": deployment.replicas,
+            "cpus": deployment.resources.cpu,
+            "memory_bytes": None if memory is None else int(memory * 2**30),
+        }
+
     def outputs(self) -> dict[str, Any]:
         return {
             "workspace": {"name": self.plan.workspace.name, "home": self.home},
-            "registry": {"tier": self.registry.tier, "location": self.registry.location},
+            "registry": {"kind": self.registry.kind, "tier": self.registry.tier, "location": self.registry.location},
             "models": {
                 name: {"id": model.id, "version": model.version, "digest": model.digest}
                 for name, model in self.models.items()
@@ -124,7 +156,7 @@ class _Stack:
             "swaggerUri": service.swagger_uri,
             "revision": service.revision,
         }
-        sample = self.plan.services[name].sample_request
+        sample = next(iter(self.plan.services[name].deployments.values())).sample_request
         if sample is not None:
             outputs["sampleRequest"] = str(sample.relative_to(self.root))
         return outputs

@@ -3,7 +3,7 @@
 import pulumi
 
 from components.environment import SERVING
-from components.targets.base import Deployed, Deployment
+from components.targets.base import Deployed, Service
 from provider import sdk
 
 
@@ -14,16 +14,17 @@ class LocalTarget:
         """`home` is the folder of the workspace on this machine."""
         self._home = home
 
-    def deploy(self, name: str, deployment: Deployment, parent: pulumi.Resource) -> Deployed:
+    def deploy(self, name: str, service: Service, parent: pulumi.Resource) -> Deployed:
         """A `LocalService`, and an `Endpoint` that waits for it."""
-        uri = f"http://127.0.0.1:{deployment.port}"
+        (deployment,) = service.deployments.values()
+        uri = f"http://127.0.0.1:{service.port}"
         below = pulumi.ResourceOptions(parent=parent)
-        service = sdk.LocalService(
+        process = sdk.LocalService(
             f"{name}-service",
             {
                 "workspace": self._home,
-                "name": deployment.service_name,
-                "port": deployment.port,
+                "name": service.name,
+                "port": service.port,
                 "python": deployment.environment.python,
                 "environment_digest": deployment.environment.lock_digest,
                 "source_directory": deployment.source_directory,
@@ -43,12 +44,12 @@ class LocalTarget:
         endpoint = sdk.Endpoint(
             f"{name}-endpoint",
             {
-                "target": {"kind": "local", "workspace": self._home, "service": deployment.service_name},
-                "revision": service.revision,
+                "target": {"kind": "local", "workspace": self._home, "service": service.name},
+                "revision": process.revision,
                 "scoring_uri": f"{uri}/score",
                 "sample_request": deployment.sample_request,
                 "models": list(deployment.models),
             },
             below,
         )
-        return Deployed(endpoint.state, service.revision, f"{uri}/score", f"{uri}/swagger.json")
+        return Deployed(endpoint.state, process.revision, f"{uri}/score", f"{uri}/swagger.json", {})

@@ -5,34 +5,56 @@ sections is checked in `infra.references`, what is on disk in `infra.preflight`.
 these. One module a group of sections; all of it is imported from here.
 """
 
-from infra.config.base import NAMESPACE, AssetName, DnsLabel, Section, field_names
-from infra.config.deployments import AZURE_DEPLOYMENT_FIELDS, DeploymentConfig
+from infra.config.base import NAMESPACE, AssetName, DnsLabel, Secret, SecretReference, Section, field_names
+from infra.config.deployments import (
+    AZURE_DEPLOYMENT_FIELDS,
+    DEPLOYMENTS,
+    ContainerDeployment,
+    ContainerResources,
+    Deployment,
+    LivenessProbe,
+    LocalDeployment,
+)
 from infra.config.environments import AzureEnvironment, AzurePython, CondaDependencies, Environment
 from infra.config.models import MlflowRun, Model
-from infra.config.registry import Registry
-from infra.config.services import InferenceConfig, Service
+from infra.config.registry import REGISTRY_FIELDS, ExternalRegistry, LayoutRegistry, Registry, ServiceRegistry
+from infra.config.services import ONLY_DEPLOYMENT, InferenceConfig, Service, ServiceDeployment
 from infra.config.stack import StackConfig
-from infra.config.targets import ComputeTarget, LocalTarget
+from infra.config.targets import ComputeTarget, ContainerTarget, LocalTarget
 from infra.config.workspace import Workspace
 
 __all__ = [
     "AZURE_DEPLOYMENT_FIELDS",
+    "DEPLOYMENTS",
     "NAMESPACE",
+    "ONLY_DEPLOYMENT",
+    "REGISTRY_FIELDS",
     "AssetName",
     "AzureEnvironment",
     "AzurePython",
     "ComputeTarget",
     "CondaDependencies",
-    "DeploymentConfig",
+    "ContainerDeployment",
+    "ContainerResources",
+    "ContainerTarget",
+    "Deployment",
     "DnsLabel",
     "Environment",
+    "ExternalRegistry",
     "InferenceConfig",
+    "LayoutRegistry",
+    "LivenessProbe",
+    "LocalDeployment",
     "LocalTarget",
     "MlflowRun",
     "Model",
     "Registry",
+    "Secret",
+    "SecretReference",
     "Section",
     "Service",
+    "ServiceDeployment",
+    "ServiceRegistry",
     "StackConfig",
     "Workspace",
     "field_names",

@@ -57,10 +57,38 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
+def _secret_name(name: str) -> str:
+    # The words do not repeat it: it may be the secret itself.
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,62}", name) is None:
+        raise ValueError("is no name of a secret: up to 63 letters, digits, '_' and '-', a letter first")
+    return name
+
+
+class SecretReference(Section):
+    """Names a secret, which is set apart from the configuration: `pulumi config set --secret slipway:NAME`."""
+
+    secret: Annotated[str, AfterValidator(_secret_name)]
+    """Name of the secret."""
+
+
+def _named_secret(value: object) -> object:
+    if isinstance(value, SecretReference | dict):
+        return value
+    raise ValueError(
+        f"is a secret, which does not stand here: write {{secret: NAME}}, and set it with "
+        f"`pulumi config set --secret {NAMESPACE}NAME`"
+    )
+
+
+Secret = Annotated[SecretReference, BeforeValidator(_named_secret)]
+"""Where a secret value is meant."""
+
+
 def field_names() -> frozenset[str]:
     """Every field name of the vocabulary, as written in YAML."""
-    return frozenset(field.alias or name for model in _sections(Section) for name, field in model.model_fields.items())
+    return frozenset(field.alias or name for model in sections() for name, field in model.model_fields.items())
 
 
-def _sections(base: type[Section]) -> list[type[Section]]:
-    return [item for child in base.__subclasses__() for item in (child, *_sections(child))]
+def sections(base: type[Section] = Section) -> list[type[Section]]:
+    """Every kind of section."""
+    return [item for child in base.__subclasses__() for item in (child, *sections(child))]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from infra.config.base import AssetName, Path, Section
-from infra.config.deployments import DeploymentConfig
+from infra.config.deployments import ContainerResources, UncheckedDeployment
 from infra.config.environments import AzureEnvironment
 
 
@@ -18,6 +19,15 @@ def _model_reference(text: str) -> str:
             f"{text!r} must be the name of a model, name:version with a whole number from 1, or name@alias"
         )
     return text
+
+
+def _deployment_name(name: str) -> str:
+    # It becomes part of a container's name, and of a file's, which has 107 bytes.
+    if re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name) is None:
+        raise ValueError(
+            f"{name!r} is no name of a deployment: up to 32 of a-z, 0-9 and '-', the first and last a letter or digit"
+        )
+    return name
 
 
 class InferenceConfig(Section):
@@ -37,18 +47,69 @@ class InferenceConfig(Section):
     """What this is."""
 
 
+ModelText = Annotated[str, AfterValidator(_model_reference)]
+Seconds = Annotated[int, Field(ge=1, le=86400)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+DeploymentName = Annotated[str, AfterValidator(_deployment_name)]
+
+ONLY_DEPLOYMENT = "default"
+"""Name of the deployment of a service that has one alone."""
+
+
+class ServiceDeployment(Section):
+    """One of several deployments of a service. What it does not say is as the service says."""
+
+    models: tuple[ModelText, ...] | None = None
+    """Models it serves."""
+    inference: InferenceConfig | Path | None = None
+    """How it is served, or the path of an Azure `inferenceconfig.json`."""
+    sample_request: Path | None = None
+    """File with a request's body that a new revision must answer before it takes traffic."""
+    startup_timeout_seconds: Seconds | None = None
+    """How long `init()` may take."""
+    num_replicas: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Containers that serve side by side."""
+    container_resource_requirements: ContainerResources | None = None
+    """Limits of one container."""
+
+
 class Service(Section):
     """A web service: models, a script, a target."""
 
-    models: tuple[Annotated[str, AfterValidator(_model_reference)], ...] = ()
+    models: tuple[ModelText, ...] = ()
     """Models it serves: `name`, `name:version` for one that stays, or `name@alias`."""
-    inference: InferenceConfig | Path
-    """How it is served, or the path of an Azure `inferenceconfig.json`."""
+    inference: InferenceConfig | Path | None = None
+    """How it is served, or the path of an Azure `inferenceconfig.json`; needed unless every deployment has one."""
     compute_target: AssetName
     """Name of the target."""
-    deployment: DeploymentConfig | Path
+    deployment: UncheckedDeployment | Path = Field(default_factory=dict)  # type: ignore[assignment]
     """What it gets there, or the path of an Azure `deploymentconfig.json`."""
+    deployments: Mapping[DeploymentName, ServiceDeployment] = {}
+    """Several deployments that share the traffic, by name; by default there is one."""
+    traffic: Mapping[DeploymentName, Percent] = {}
+    """Percent of the requests that each deployment gets, 100 in all: `{blue: 90, green: 10}`."""
     sample_request: Path | None = None
     """File with a request's body that a new revision must answer before it takes traffic."""
-    startup_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 300
+    startup_timeout_seconds: Seconds = 300
     """How long `init()` may take."""
+
+    @model_validator(mode="after")
+    def _deployments_and_traffic(self) -> Self:
+        if not self.deployments:
+            if self.traffic:
+                raise ValueError("has `traffic` and no `deployments` that it would go to; add them, or remove it")
+            if self.inference is None:
+                raise ValueError("has no `inference`, which says how it is served; add it")
+            return self
+        bare = [name for name, deployment in self.deployments.items() if deployment.inference is None]
+        if self.inference is None and bare:
+            raise ValueError(f"has no `inference`, and neither have its deployments {', '.join(bare)}; add it")
+        unknown = [name for name in self.traffic if name not in self.deployments]
+        if unknown:
+            raise ValueError(
+                f"sends `traffic` to {', '.join(map(repr, unknown))}; its deployments are {', '.join(self.deployments)}"
+            )
+        total = sum(self.traffic.values())
+        if total != 100:
+            raise ValueError(f"has `traffic` that adds up to {total}, not to 100; mend its percentages")
+        return self

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from infra.config.base import AssetName, DnsLabel, Section
 from infra.config.environments import Environment
 from infra.config.models import Model
-from infra.config.registry import Registry
+from infra.config.registry import LayoutRegistry, Registry
 from infra.config.services import Service
 from infra.config.targets import ComputeTarget
 from infra.config.workspace import Workspace
@@ -19,7 +19,7 @@ class StackConfig(Section):
     include: tuple[str, ...] = ()
     """YAML files with more of the four sections below, relative to the project's folder."""
     workspace: Workspace
-    registry: Registry = Registry()
+    registry: Registry = LayoutRegistry()
     compute_targets: Mapping[AssetName, ComputeTarget] = {}
     environments: Mapping[AssetName, Environment] = {}
     models: Mapping[AssetName, Model] = {}

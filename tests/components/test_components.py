@@ -15,8 +15,8 @@ import pytest
 from pulumi.runtime import mocks as pulumi_mocks
 
 from components.environment import server_requirements
-from infra.config import DeploymentConfig, LocalTarget, Model, Registry, Workspace
-from infra.plan import EnvironmentPlan, ModelReference, ServicePlan, StackPlan
+from infra.config import LayoutRegistry, LocalDeployment, LocalTarget, Model, Workspace
+from infra.plan import DeploymentPlan, EnvironmentPlan, ModelReference, ServicePlan, StackPlan
 from infra.stack import deploy
 
 OUTPUTS: dict[str, dict[str, Any]] = {
@@ -66,7 +66,7 @@ def recorder() -> Recorder:
 def a_plan(*references: ModelReference) -> StackPlan:
     return StackPlan(
         workspace=Workspace(name="demo", tags={"team": "vision"}),
-        registry=Registry(tier="Standard"),
+        registry=LayoutRegistry(tier="Standard"),
         compute_targets={"laptop": LocalTarget(kind="local")},
         environments={
             "minimal": EnvironmentPlan((), None, {}),
@@ -75,14 +75,18 @@ def a_plan(*references: ModelReference) -> StackPlan:
         models={"digits": Model(path="model.pkl", framework="ScikitLearn", tags={"area": "mnist"})},
         services={
             "mnist": ServicePlan(
-                models=references or (ModelReference("digits", None),),
-                entry_script="score.py",
-                source_directory=Path("/project/src"),
-                environment="sklearn",
                 compute_target="laptop",
-                deployment=DeploymentConfig(port=8890),
-                sample_request=Path("/project/sample.json"),
-                startup_timeout_seconds=60,
+                deployment=LocalDeployment(port=8890),
+                deployments={
+                    "default": DeploymentPlan(
+                        models=references or (ModelReference("digits", None),),
+                        entry_script="score.py",
+                        source_directory=Path("/project/src"),
+                        environment="sklearn",
+                        sample_request=Path("/project/sample.json"),
+                        startup_timeout_seconds=60,
+                    )
+                },
             )
         },
     )
@@ -184,7 +188,7 @@ def test_the_stack_s_outputs(recorder: Recorder) -> None:
     outputs = declared(recorder, a_plan())
 
     assert outputs["workspace"] == {"name": "demo", "home": "/home"}
-    assert outputs["registry"] == {"tier": "Standard", "location": "/home/store"}
+    assert outputs["registry"] == {"kind": "layout", "tier": "Standard", "location": "/home/store"}
     assert outputs["models"] == {"digits": {"id": "digits:2", "version": 2, "digest": "sha256:m2"}}
     assert outputs["services"] == {
         "mnist": {

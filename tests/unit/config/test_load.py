@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from infra.config import ExternalRegistry, SecretReference
 from infra.load import load
 from infra.plan import ModelReference, StackPlan
 from infra.problems import ConfigurationError
@@ -69,9 +70,9 @@ def test_a_good_configuration_is_resolved(project: Path) -> None:
     plan = loaded(project, configuration())
 
     service = plan.services["mnist"]
-    assert service.models == (ModelReference("digits", None),)
-    assert service.source_directory == project / "src"
-    assert service.sample_request == project / "sample.json"
+    assert service.only.models == (ModelReference("digits", None),)
+    assert service.only.source_directory == project / "src"
+    assert service.only.sample_request == project / "sample.json"
     assert service.deployment.port == 8890
     assert plan.environments["sklearn"].pip == ("scikit-learn",)
     assert plan.registry.tier == "Basic"
@@ -90,8 +91,37 @@ def test_keys_of_other_namespaces_are_left_alone(project: Path) -> None:
         ("workspace.name", "My Workspace", "workspace.name: 'My Workspace' is no DNS label (RFC 1123)"),
         ("workspace.nmae", "x", "workspace.nmae: is no field here; did you mean 'name'?"),
         ("registry.tier", "Gold", "registry.tier: input should be 'Basic', 'Standard' or 'Premium', not 'Gold'"),
+        ("registry.kind", "cloud", "registry: kind must be one of 'layout', 'service', 'external'"),
+        ("registry.port", 5000, "registry.port: cannot be honoured by a registry of kind layout; remove it, or choose"),
+        ("registry", {"kind": "service"}, "registry.port: is missing; add it"),
+        ("registry", {"kind": "service", "port": 80}, "registry.port: input should be greater than or equal to 1024"),
+        (
+            "registry",
+            {"kind": "service", "port": 5000, "retentionDays": 7, "tier": "Standard"},
+            "registry: retentionDays needs the tier Premium, not Standard; remove it, or choose that tier",
+        ),
+        (
+            "registry",
+            {"kind": "external", "address": "registry.example", "retentionDays": 7},
+            "registry.retentionDays: cannot be honoured by a registry of kind external; remove it, or choose another",
+        ),
+        (
+            "registry",
+            {"kind": "external", "address": "ftp://registry.example"},
+            "registry.address: 'ftp://registry.example' is no registry's address; expected HOST[:PORT][/PATH]",
+        ),
+        (
+            "registry",
+            {"kind": "external", "address": "registry.example", "username": "ci"},
+            "registry: username and password go together: give both, or none",
+        ),
+        (
+            "registry",
+            {"kind": "external", "address": "registry.example", "caCertificate": "no.pem"},
+            "no.pem: the file cannot be read: No such file or directory; mend the path",
+        ),
         ("computeTargets", ["laptop"], "computeTargets: must be a section with a name for each entry, not ['laptop']"),
-        ("computeTargets.laptop.kind", "laptop", "computeTargets.laptop.kind: input should be 'local', not 'laptop'"),
+        ("computeTargets.laptop.kind", "laptop", "computeTargets.laptop: kind must be one of 'local', 'container'"),
         ("models.digits.path", "", "models.digits.path: string should have at least 1 character, not ''"),
         ("models.digits.pth", "x", "models.digits.pth: is no field here; did you mean 'path'?"),
         ("models.digits.keepVersions", 0, "models.digits.keepVersions: input should be greater than or equal to 1"),
@@ -247,7 +277,7 @@ def test_a_service_may_name_an_alias(project: Path) -> None:
     sections = spoilt("models.digits.aliases", {"champion": 3})
     sections["services"]["mnist"]["models"] = ["digits@champion"]
 
-    assert loaded(project, sections).services["mnist"].models == (ModelReference("digits", 3),)
+    assert loaded(project, sections).services["mnist"].only.models == (ModelReference("digits", 3),)
 
 
 def test_a_model_that_is_removed_while_a_service_names_it(project: Path) -> None:
@@ -285,6 +315,51 @@ def test_a_secret_where_a_plain_value_is_expected(project: Path) -> None:
         "stacks/Pulumi.dev.yaml: slipway:registry: holds a secret where a plain value is expected; "
         "set it without --secret, it is shown in previews"
     ]
+
+
+def external_registry(password: Any) -> dict[str, Any]:
+    return spoilt(
+        "registry", {"kind": "external", "address": "registry.example", "username": "ci", "password": password}
+    )
+
+
+def test_a_secret_is_named_and_not_part_of_the_plan(project: Path) -> None:
+    sections = external_registry({"secret": "registryPassword"}) | {"registryPassword": "canary"}
+
+    plan = loaded(project, sections, ("slipway:registryPassword",))
+
+    assert isinstance(plan.registry, ExternalRegistry)
+    assert plan.registry.password == SecretReference(secret="registryPassword")
+    assert "canary" not in repr(plan)
+
+
+def test_a_secret_that_is_not_set(project: Path) -> None:
+    sections = external_registry({"secret": "registryPasword"}) | {"registryPassword": "canary"}
+
+    assert mistakes(project, sections, ("slipway:registryPassword",)) == [
+        "stacks/Pulumi.dev.yaml: registry.password: no secret is named 'registryPasword' (did you mean "
+        "'registryPassword'?); set it: `pulumi config set --secret slipway:registryPasword --stack dev`"
+    ]
+
+
+def test_a_secret_that_was_set_in_the_open(project: Path) -> None:
+    sections = external_registry({"secret": "registryPassword"}) | {"registryPassword": "canary"}
+
+    said = mistakes(project, sections)
+
+    assert [line.partition(";")[0] for line in said] == [
+        "stacks/Pulumi.dev.yaml: registry.password: no secret is named 'registryPassword' (none is defined)",
+        "stacks/Pulumi.dev.yaml: slipway:registryPassword: is no section of the configuration",
+    ]
+
+
+@pytest.mark.parametrize("password", ["canary", {"value": "canary"}, {"secret": "canary of 2"}, ["canary"]])
+def test_a_secret_in_the_place_of_its_name_is_not_repeated(project: Path, password: Any) -> None:
+    said = mistakes(project, external_registry(password))
+
+    assert said
+    assert not any("canary" in line for line in said)
+    assert all("registry.password" in line for line in said)
 
 
 def test_environments_that_clone_each_other(project: Path) -> None:
@@ -344,9 +419,9 @@ class TestAzureFiles:
         plan = loaded(project, self.written(project, self.INFERENCE, {"computeType": "local", "port": 32267}))
 
         service = plan.services["mnist"]
-        assert service.source_directory == project / "src"
+        assert service.only.source_directory == project / "src"
         assert service.deployment.port == 32267
-        assert service.environment == "my-deploy-env"
+        assert service.only.environment == "my-deploy-env"
         environment = plan.environments["my-deploy-env"]
         assert environment.pip == ("numpy",), "Azure's own server is replaced by Slipway's"
         assert environment.python_version == "3.12"
@@ -420,7 +495,7 @@ class TestAzureFiles:
 
         plan = loaded(project, self.written(project, inference, {"port": 8890}))
 
-        assert plan.services["mnist"].environment == "mnist"
+        assert plan.services["mnist"].only.environment == "mnist"
         assert plan.environments["mnist"].pip == ("numpy",)
 
     def test_mistakes_with_conda_files(self, project: Path) -> None:
@@ -463,7 +538,7 @@ class TestIncludedFiles:
     def test_a_mistake_names_the_file_that_it_is_in(self, project: Path) -> None:
         text = "models: {other: {pth: model.pkl}}\ncomputeTargets: {digits: {kind: moon}}"
         assert [found.split(": ")[:2] for found in mistakes(project, self.including(project, text))] == [
-            ["more.yaml", "computeTargets.digits.kind"],
+            ["more.yaml", "computeTargets.digits"],
             ["more.yaml", "models.other.pth"],
         ]
 

@@ -30,7 +30,7 @@ def test_the_lock_of_each_environment_is_the_one_for_its_requirements(file: Path
     raw = {key: json.dumps(value) for key, value in yaml.safe_load(file.read_text())["config"].items()}
     plan = load(raw, (), ROOT, stack)
 
-    for name in {service.environment for service in plan.services.values()}:
+    for name in {item.environment for service in plan.services.values() for item in service.deployments.values()}:
         lock = ROOT / "stacks" / "locks" / f"{stack}.{name}.txt"
         inputs = {
             "workspace": "/nowhere",
