@@ -19,6 +19,7 @@ from typing import cast
 import httptools
 
 from slipway_serving import logs
+from slipway_serving.heap import LARGE
 from slipway_serving.messages import Request, Response, error_response, identifiers, serialise
 
 IDLE, HEAD, BODY = range(3)
@@ -80,6 +81,8 @@ class Front:
     """A coarse clock, renewed by `tick`: exact enough for time limits, and free to read."""
     date: str = field(default_factory=lambda: date_line(time()))
     date_second: int = 0
+    large: int = 0
+    """Large bodies that came since whoever looks after the memory set this to 0."""
 
     def tick(self) -> None:
         """Renew the clock and end the connections that are past a time limit."""
@@ -274,7 +277,13 @@ class Connection(asyncio.Protocol):
         if b"upgrade" in headers or method == b"CONNECT":
             keep_alive = False
             self.dead = True
-        content = body[0] if len(body) == 1 else b"".join(body)
+        if len(body) == 1:
+            content = body[0]
+        else:
+            content = b"".join(body)
+            self.body = []
+            if len(content) >= LARGE:
+                self.front.large += 1
         request = Request(self, method, path, query, headers, content, keep_alive, perf_counter())
         if self.active is None and not self.waiting and not self.write_since:
             self.active = request

@@ -18,6 +18,7 @@ from slipway_serving.access import CHALLENGE, Keys
 from slipway_serving.binding import Run, bind, encode, is_raw
 from slipway_serving.cors import Cors
 from slipway_serving.failures import StartError, where_main_is
+from slipway_serving.heap import Heap
 from slipway_serving.http1 import Front, Limits, write_response
 from slipway_serving.messages import TEXT, Request, Response, error_response, identifiers, json_response
 from slipway_serving.model import ServedModel, of_script
@@ -95,6 +96,7 @@ class Service:
         self.queue_wait = None if settings.max_queue_wait_ms is None else settings.max_queue_wait_ms / 1000
         self._wake = wake
         self._each_second_at = 0.0
+        self.heap = Heap()
         self._turned_away = 0
         self._next_notice = self.starting_since + STARTING_NOTICE
         self.max_queue = settings.max_queue
@@ -426,6 +428,11 @@ class Service:
         if self._turned_away:
             logs.warning(f"{self._turned_away} requests were turned away (429, 503) since the last look, a second ago")
             self._turned_away = 0
+        if self.front.large:
+            # Once more after the last of them is answered.
+            if not any(connection.active is not None for connection in self.front.connections):
+                self.front.large = 0
+            self.heap.give_back()
         self.keys.reload()
         if self.certificate is not None:
             self.certificate.reload()
