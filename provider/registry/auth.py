@@ -1,8 +1,8 @@
 """Answers a registry's challenge: basic authentication, or a bearer token from the server that the challenge names.
 
 The rules are those of RFC 9110 (section 11) and of the token authentication of CNCF Distribution
-(distribution.github.io/distribution/spec/auth/token). Credentials stay in this module and in the headers that it
-makes; sending requests is left to `transport`.
+(distribution.github.io/distribution/spec/auth/token), with OAuth2's grant for identity tokens (.../spec/auth/oauth).
+Credentials stay in this module and in the requests that it makes; sending those is left to `transport`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from urllib.parse import urlencode, urlsplit
 from provider.registry.address import is_loopback
 from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 
+IDENTITY_USERS = frozenset({"<token>", "00000000-0000-0000-0000-000000000000"})
+"""User names that say that an identity token goes with them in the password's place: Docker's, and that of Azure
+Container Registry."""
+_CLIENT = "slipway"  # OAuth2's name for the program that asks
 _LEAST_SECONDS = 60.0  # the specification's default for a token without `expires_in`
 _MARGIN = 0.1  # of a token's life, in which a new one is fetched already
 _SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s+[A-Za-z_]+\s*=|\s*$|\s*,)")
@@ -70,8 +74,8 @@ class _Token:
     """On the monotonic clock: the clocks of the two sides need not agree."""
 
 
-Fetch = Callable[[str, Mapping[str, str]], tuple[int, bytes]]
-"""GET of a URL with headers: status and body."""
+Fetch = Callable[[str, Mapping[str, str], bytes | None], tuple[int, bytes]]
+"""GET of a URL with headers, or POST where there is a body: status and body of the answer."""
 
 
 class Authorizer:
@@ -86,6 +90,8 @@ class Authorizer:
         self._basic = False
         self._bearer: Challenge | None = None
         self._tokens: dict[str, _Token] = {}
+        known = credentials is not None and credentials.username in IDENTITY_USERS
+        self._identity = credentials.password if credentials is not None and known else None
 
     @property
     def who(self) -> str:
@@ -142,19 +148,50 @@ class Authorizer:
         realm = challenge.parameters.get("realm", "")
         self._check_realm(realm)
         wanted = dict.fromkeys([*scope.split(), *challenge.parameters.get("scope", "").split()])
-        query = [("service", challenge.parameters[name]) for name in ("service",) if name in challenge.parameters]
-        query += [("scope", item) for item in wanted if _same_repositories(item, scope)]
-        headers = {} if self._credentials is None else {"Authorization": self._credentials.basic()}
+        scopes = [item for item in wanted if _same_repositories(item, scope)]
+        service = [("service", challenge.parameters[name]) for name in ("service",) if name in challenge.parameters]
         asked_at = time.monotonic()
-        status, body = self._fetch(f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}", headers)
+        body = self._granted(realm, service, scopes)
+        if body is None:
+            body = self._asked_for(realm, [*service, *(("scope", item) for item in scopes)])
+        return _token_of(body, asked_at, urlsplit(realm).netloc, self._host)
+
+    def _asked_for(self, realm: str, query: list[tuple[str, str]]) -> bytes:
+        """The answer of a token server to a user name and a password, or to neither."""
+        headers = {} if self._credentials is None else {"Authorization": self._credentials.basic()}
+        status, body = self._fetch(f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}", headers, None)
+        if status in (400, 401, 403):
+            raise self._wrong_credentials(urlsplit(realm).netloc)
+        return self._accepted(realm, status, body)
+
+    def _granted(self, realm: str, service: list[tuple[str, str]], scopes: list[str]) -> bytes | None:
+        """The answer of a token server to an identity token; None where there is none, or it knows no such grant."""
+        if self._identity is None:
+            return None
+        form = [("grant_type", "refresh_token"), ("refresh_token", self._identity), ("client_id", _CLIENT), *service]
+        form += [("scope", " ".join(scopes))] if scopes else []
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        status, body = self._fetch(realm, headers, urlencode(form).encode())
+        if status in (404, 405):  # as the specification has it for servers without OAuth2
+            self._identity = None
+            return None
         where = urlsplit(realm).netloc
         if status in (400, 401, 403):
-            raise self._wrong_credentials(where)
+            raise RegistryDeniedError(
+                f"{where} refuses the identity token given; it may have expired: get a new one (for Azure Container "
+                f"Registry: az acr login --name NAME --expose-token), and check that it is of this registry"
+            )
+        body = self._accepted(realm, status, body)
+        self._identity = _renewed(body) or self._identity
+        return body
+
+    def _accepted(self, realm: str, status: int, body: bytes) -> bytes:
         if status != 200:
             raise RegistryUnavailableError(
-                f"the token server {where} of the registry {self._host} answered {status}; try again later"
+                f"the token server {urlsplit(realm).netloc} of the registry {self._host} answered {status}; try again "
+                f"later"
             )
-        return _token_of(body, asked_at, where, self._host)
+        return body
 
     def _check_realm(self, realm: str) -> None:
         address = urlsplit(realm)
@@ -182,6 +219,15 @@ def _same_repositories(item: str, scope: str) -> bool:
     """Whether a challenge's scope is about a repository that was asked for: tokens are kept by those."""
     mine = {":".join(part.split(":")[:2]) for part in scope.split()}
     return not mine or ":".join(item.split(":")[:2]) in mine
+
+
+def _renewed(body: bytes) -> str | None:
+    """The identity token that the next request is to be made with, where the server has given a new one."""
+    try:
+        token = json.loads(body).get("refresh_token")
+    except (ValueError, AttributeError):
+        return None
+    return token if isinstance(token, str) and token else None
 
 
 def _token_of(body: bytes, asked_at: float, where: str, host: str) -> _Token:

@@ -172,9 +172,9 @@ class Transport:
             if opened is not None and not isinstance(opened, bytes):
                 opened.close()
 
-    def _fetch(self, url: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    def _fetch(self, url: str, headers: Mapping[str, str], body: bytes | None) -> tuple[int, bytes]:
         """For the authorizer: a token server's answer."""
-        answer = self.read(self._exchange("GET", url, headers, None))
+        answer = self.read(self._exchange("GET" if body is None else "POST", url, headers, body))
         if answer.is_retried:
             raise Interrupted(f"has a token server that answered {answer.said()}", answer.seconds_to_wait())
         return answer.status, answer.body

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from provider.registry.address import Address, parse
-from provider.registry.auth import Challenge, Credentials, challenges
+from provider.registry.auth import IDENTITY_USERS, Challenge, Credentials, challenges
 from provider.registry.client import Registry
 from provider.registry.errors import RegistryDeniedError, RegistryError, RegistryUnavailableError
 from tests.registry.faulty_proxy import FaultyProxy, answers
@@ -177,6 +177,69 @@ def test_anybody_gets_a_token_where_the_token_server_knows_no_users(
     tokens.user = None
     blob = content(10, seed=314)
     put(Registry(tokened.address, patience=QUICK).repository(name), blob)
+
+
+# --- an identity token
+
+
+@pytest.mark.parametrize("user", sorted(IDENTITY_USERS))
+def test_an_identity_token_is_exchanged_for_tokens(
+    tokened: RegistryProcess, tokens: TokenServer, name: str, user: str
+) -> None:
+    tokens.identity = "an.identity-token"
+    registry = Registry(tokened.address, Credentials(user, tokens.identity), patience=QUICK)
+    blob = content(10, seed=315)
+    put(registry.repository(f"{name}/from"), blob)
+    assert registry.repository(f"{name}/to").mount_blob(blob.digest, f"{name}/from")
+    assert read(registry.repository(f"{name}/to"), blob.digest) == blob.data
+    assert tokens.asked == []  # nothing was asked for with a user name
+    assert tokens.granted[0] == {
+        "grant_type": ["refresh_token"],
+        "refresh_token": ["an.identity-token"],
+        "client_id": ["slipway"],
+        "service": ["test registry"],
+        "scope": [f"repository:{name}/from:pull"],
+    }
+    assert f"repository:{name}/to:pull,push repository:{name}/from:pull" in [
+        form["scope"][0] for form in tokens.granted
+    ]
+
+
+def test_an_identity_token_that_is_renewed_is_used_from_then_on(
+    tokened: RegistryProcess, tokens: TokenServer, name: str
+) -> None:
+    tokens.identity, tokens.next_identity = "the first", "the second"
+    registry = Registry(tokened.address, Credentials("<token>", "the first"), patience=QUICK)
+    registry.repository(name).tags()
+    registry.repository(f"{name}/other").tags()
+    assert [form["refresh_token"] for form in tokens.granted] == [["the first"], ["the second"]]
+
+
+def test_an_identity_token_that_is_refused_is_told(tokened: RegistryProcess, tokens: TokenServer, name: str) -> None:
+    tokens.identity = "another"
+    registry = Registry(tokened.address, Credentials("<token>", "s3cret-expired"), patience=QUICK)
+    with pytest.raises(RegistryDeniedError, match=r"refuses the identity token given; .*az acr login") as raised:
+        registry.repository(name).tags()
+    assert "s3cret" not in str(raised.value)
+
+
+def test_a_token_server_without_oauth_is_asked_with_the_user_name(
+    tokened: RegistryProcess, tokens: TokenServer, name: str
+) -> None:
+    tokens.user = ("<token>", PASSWORD)
+    registry = Registry(tokened.address, Credentials("<token>", PASSWORD), patience=QUICK)
+    registry.repository(name).tags()
+    registry.repository(f"{name}/other").tags()
+    assert len(tokens.asked) == 2
+
+
+def test_an_identity_token_is_not_sent_readable_over_a_network(proxy: FaultyProxy) -> None:
+    proxy.when("GET", "/v2/", answers(401, WWW_Authenticate='Bearer realm="http://tokens.example/token"'))
+    with pytest.raises(RegistryDeniedError, match=r"to tokens\.example without TLS"):
+        Registry(proxy.address, Credentials("<token>", "s3cret"), patience=QUICK).check()
+
+
+# --- a token server that fails
 
 
 def test_a_token_server_that_is_down_is_told(registry: Registry, proxy: FaultyProxy) -> None:

@@ -1,4 +1,8 @@
-"""A token server as the specification of CNCF Distribution's token authentication has it, for a user or for anybody."""
+"""A token server as the specification of CNCF Distribution's token authentication has it, for a user or for anybody.
+
+It knows OAuth2's grant for identity tokens as well, where it is given one (distribution.github.io/distribution/spec/
+auth/oauth); it then answers as Azure Container Registry does, with an `access_token` and without its time.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +40,12 @@ class TokenServer(ThreadingHTTPServer):
         self.withheld: set[str] = set()
         """Repositories to which no right is given."""
         self.asked: list[list[str]] = []
+        self.identity: str | None = None
+        """The identity token that is taken now; None: OAuth2 is not known here."""
+        self.next_identity: str | None = None
+        """The one that is given with the next answer, and taken from then on."""
+        self.granted: list[dict[str, list[str]]] = []
+        """The forms that were answered with a token."""
         self.lock = threading.Lock()
         self._authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
         leaf = self._authority.issue_cert("tokens.example", key_type=trustme.KeyType.ECDSA)
@@ -103,6 +113,26 @@ class _Handler(BaseHTTPRequestHandler):
             if server.expires_in is not None:
                 document["expires_in"] = server.expires_in
             status = 200
+        self._answer(status, document)
+
+    def do_POST(self) -> None:
+        server = self.server
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        if server.identity is None:
+            self._answer(404, {})
+        elif form.get("refresh_token") != [server.identity]:
+            self._answer(401, {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]})
+        else:
+            assert self.headers["Content-Type"] == "application/x-www-form-urlencoded"
+            assert self.headers["Authorization"] is None
+            document = {"access_token": server.token(form.get("scope", [""])[0].split())}
+            if server.next_identity is not None:
+                server.identity = document["refresh_token"] = server.next_identity
+            with server.lock:
+                server.granted.append(form)
+            self._answer(200, document)
+
+    def _answer(self, status: int, document: dict[str, Any]) -> None:
         body = json.dumps(document).encode()
         self.send_response_only(status)
         self.send_header("Content-Length", str(len(body)))
