@@ -64,3 +64,17 @@ class Location:
 
         address = parse(self.place)
         return f"{address.host}/{f'{address.prefix}/' if address.prefix else ''}{repository}@{digest}"
+
+
+def place_problem(place: str) -> str | None:
+    """Why `place` is neither a layout's path nor a registry's address; None where it is one."""
+    if place.startswith("/"):
+        return None
+    from provider.registry.address import parse
+    from provider.registry.errors import RegistryError
+
+    try:
+        parse(place)
+    except RegistryError as error:
+        return f"{error}; or an absolute path, for an image layout on this machine"
+    return None

@@ -10,6 +10,7 @@ from provider.certificates.certificate import Certificate
 from provider.endpoint import Endpoint
 from provider.image_layout import ImageLayout
 from provider.local_service import LocalService
+from provider.mirrored_image import MirroredImage
 from provider.model_version import ModelVersion
 from provider.python_environment import PythonEnvironment
 from provider.registry_service import RegistryService
@@ -26,6 +27,7 @@ RESOURCES: Sequence[Resource] = (
     CertificateAuthority(),
     Certificate(),
     ServiceImage(),
+    MirroredImage(),
     LocalService(),
     Endpoint(),
 )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 
 from provider.content.errors import ContentError
@@ -17,6 +16,7 @@ from provider.content.modelpack import MANIFEST
 from provider.content.watch import Watch, human_size
 from provider.images.compose import Image
 from provider.images.layers import ImageLayer
+from provider.images.parallel import run_all
 from provider.images.store import BlobStore
 
 _SMALL_REQUESTS = 2  # threads that ask for what is there, beside those that may be sending
@@ -33,7 +33,7 @@ def publish(image: Image, store: BlobStore, tag: str, watch: Watch | None = None
     work: list[Callable[[], None]] = [partial(_send, layer, store, watch) for layer in layers.values()]
     work.append(lambda: store.put_blob(config.digest, config.size, lambda: io.BytesIO(image.config)))
     # The last are those that change most: they are sent while the others are only asked for.
-    _all(work[::-1], parallel + _SMALL_REQUESTS)
+    run_all(work[::-1], parallel + _SMALL_REQUESTS)
     watch.check("storing the image's manifest")
     digest = store.put_manifest(tag, MANIFEST, image.manifest)
     if digest != image.digest:
@@ -62,15 +62,3 @@ def _send(layer: ImageLayer, store: BlobStore, watch: Watch) -> None:
         )
     watch.status(f"storing the {layer.kind} layer: {human_size(layer.blob.size)}")
     store.put_blob(digest, layer.blob.size, layer.open)
-
-
-def _all(work: Sequence[Callable[[], None]], threads: int) -> None:
-    """Does all of it, so much at once; the first error ends the rest."""
-    with ThreadPoolExecutor(threads, thread_name_prefix="layers") as pool:
-        futures = [pool.submit(item) for item in work]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
