@@ -48,11 +48,16 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from (Path(name, entry) for entry in (*folders, *files))
 
 
+def recipe() -> str:
+    """Names what the image is made of: as long as it stays, an image that was made is good."""
+    identity = [_FORMAT, debian.SUITE, debian.PACKAGES, debian.architecture()]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
 def cached_layer(mirror: str | None = None) -> tuple[Path, Blob, str]:
     """The layer of Debian with Python: its tar, what names it, and Python's version. Made once on a machine."""
     directory = default_directory().with_name("base")
-    identity = [_FORMAT, debian.SUITE, debian.PACKAGES, debian.architecture()]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    key = recipe()
     layer, note = directory / f"{key}.tar", directory / f"{key}.json"
     if note.is_file() and layer.is_file():
         known = json.loads(note.read_bytes())

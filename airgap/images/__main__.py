@@ -1,0 +1,40 @@
+"""`python -m airgap.images`: makes the images that a stack needs, once on a machine. Needs root and debootstrap."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from airgap.base.debian import BaseImageError
+from airgap.images.making import make
+from provider.content.errors import ContentError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m airgap.images", description="Makes the images that stacks need, of Debian's packages."
+    )
+    parser.add_argument("--mirror", help="of Debian's packages (default: debootstrap's)")
+    options = parser.parse_args(arguments)
+    home = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway").resolve() / "images"
+    try:
+        images = make(home, options.mirror, _say)
+    except (BaseImageError, ContentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for image in images.values():
+        print(f"{image['repository']}@{image['digest']}")
+    return 0
+
+
+def _say(message: str) -> None:
+    print(f"==> {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
