@@ -5,18 +5,23 @@ provider `slipway`; what a compute target does is in `components.targets`.
 """
 
 from components.environment import Environment, EnvironmentArgs
+from components.image import CopiedImage, CopiedImageArgs, ServiceImage, ServiceImageArgs
 from components.model import Model, ModelArgs
 from components.registry import Registry, RegistryArgs
 from components.webservice import Webservice, WebserviceArgs
 from components.workspace import Workspace, WorkspaceArgs
 
 __all__ = [
+    "CopiedImage",
+    "CopiedImageArgs",
     "Environment",
     "EnvironmentArgs",
     "Model",
     "ModelArgs",
     "Registry",
     "RegistryArgs",
+    "ServiceImage",
+    "ServiceImageArgs",
     "Webservice",
     "WebserviceArgs",
     "Workspace",

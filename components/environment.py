@@ -1,4 +1,5 @@
-"""Environments: which packages a service runs with. On this machine, a virtual environment.
+"""Environments: which packages a service runs with. For processes on this machine a virtual environment is made from
+the lock; images have the lock's packages as a layer.
 
 The scoring server's own requirements are resolved together with the user's, so that a conflict is told when the
 environment is made, and not when a service starts.
@@ -41,13 +42,17 @@ class EnvironmentArgs(TypedDict):
     """Requirement -> where it stands, for the words of a mistake."""
     torch_backend: NotRequired[str | None]
     """Which builds of PyTorch's packages to take, in uv's words (`cpu`); by default those of the index."""
+    installed: NotRequired[bool]
+    """Whether processes on this machine run in it; True where it is not given. Images need its lock alone."""
 
 
 class Environment(pulumi.ComponentResource):
-    """An environment on this machine."""
+    """An environment."""
 
     python: pulumi.Output[str]
-    """Path of its interpreter."""
+    """Path of its interpreter; only of an installed one."""
+    lock_file: str
+    """Where its packages are locked."""
     lock_digest: pulumi.Output[str]
     """Digest of its locked packages."""
     environment_variables: Mapping[str, str]
@@ -64,10 +69,13 @@ class Environment(pulumi.ComponentResource):
                 "python_version": args.get("python_version"),
                 "sources": args.get("sources") or None,
                 "torch_backend": args.get("torch_backend"),
+                # Unset where it is the rule: one more property in every state would be noise in every diff.
+                "installed": None if args.get("installed", True) else False,
             },
             pulumi.ResourceOptions(parent=self),
         )
         self.python = resource.python
+        self.lock_file = args["lock_file"]
         self.lock_digest = resource.lock_digest
         self.environment_variables = args.get("environment_variables", {})
         self.register_outputs({"lockDigest": self.lock_digest})

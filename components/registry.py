@@ -4,9 +4,8 @@ Three kinds behind one class: an OCI image layout in the workspace's folder, a r
 one that is there already. What is stored asks for its `location` and how to reach it, and not for its kind.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Literal, NotRequired, TypedDict, TypeVar
 
 import pulumi
 
@@ -62,6 +61,8 @@ class RegistryArgs(TypedDict):
     """The user's password, a secret."""
     ca_certificate: NotRequired[str | None]
     """The certificates (PEM) to trust, where its own is of no public authority."""
+    prefix: NotRequired[str]
+    """What repositories of images begin with, where several workspaces store in the same registry: `prod/demo/`."""
 
 
 class Registry(pulumi.ComponentResource):
@@ -75,22 +76,27 @@ class Registry(pulumi.ComponentResource):
     """Where it is: the folder of a layout, else an address."""
     quota_bytes: int | None
     """What may be stored, in bytes; None where that is not ours to say."""
-    parallel: int
-    """Layers that a client sends at once."""
+    parallel: int | None
+    """Layers that a client sends at once; None in a layout, where nothing is sent."""
     username: pulumi.Output[str] | None
     """The user to store as, where there is one."""
     password: pulumi.Output[str] | None
     """The user's password, a secret."""
     ca_certificate: pulumi.Output[str] | None
     """The certificates (PEM) to trust, where the registry's own is of no public authority."""
+    prefix: str
+    """What repositories of this workspace begin with, where others store in the same registry: `prod/demo/`, or
+    nothing."""
 
     def __init__(self, name: str, args: RegistryArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:components:Registry", name, {}, opts)
         self.kind = args.get("kind", "layout")
         self.tier = args["tier"]
         limits = TIERS[self.tier]
-        self.quota_bytes, self.parallel = limits.quota_bytes, limits.parallel
+        self.quota_bytes = limits.quota_bytes
+        self.parallel = None if self.kind == "layout" else limits.parallel
         self.username = self.password = self.ca_certificate = None
+        self.prefix = args.get("prefix", "")
         below = pulumi.ResourceOptions(parent=self)
         match self.kind:
             case "layout":
@@ -131,15 +137,6 @@ class Registry(pulumi.ComponentResource):
         self.username = None if username is None else pulumi.Output.from_input(username)
         self.password = None if password is None else pulumi.Output.secret(password)
         self.ca_certificate = None if certificate is None else pulumi.Output.from_input(certificate)
-
-    def access(self) -> Mapping[str, Any]:
-        """How to reach it, in the arguments that the provider's resources share."""
-        return {
-            "username": self.username,
-            "password": self.password,
-            "ca_certificate": self.ca_certificate,
-            "parallel": None if self.kind == "layout" else self.parallel,
-        }
 
 
 def _needed(value: T | None, name: str, kind: str) -> T:

@@ -6,14 +6,15 @@ from typing import Any, NotRequired, TypedDict
 import pulumi
 
 from components.environment import Environment
+from components.model import ServedModel
 from components.targets.base import ComputeTarget, Deployment, Service
 
 
 class DeploymentArgs(TypedDict):
     """One deployment of a service."""
 
-    models: Sequence[pulumi.Output[dict[str, Any]]]
-    """What it serves: `Model.reference()` of each."""
+    models: Sequence[ServedModel]
+    """What it serves: `Model.served()` of each."""
     entry_script: str
     """The script with `init()` and `run()`, relative to the source directory."""
     source_directory: str

@@ -37,7 +37,9 @@ class _Stack:
         self.home = self.workspace.home
         self.below = pulumi.ResourceOptions(parent=self.workspace)
         self.registry = self._registry()
-        self.targets: dict[str, ComputeTarget] = {name: LocalTarget(self.home) for name in plan.compute_targets}
+        self.targets: dict[str, ComputeTarget] = {
+            name: LocalTarget(self.home, self.registry) for name in plan.compute_targets
+        }
         self.models = {name: self._model(name) for name in plan.models}
         used = {item.environment for service in plan.services.values() for item in service.deployments.values()}
         self.environments = {
@@ -126,7 +128,7 @@ class _Stack:
     def _deployment(self, deployment: DeploymentPlan) -> DeploymentArgs:
         sample, memory = deployment.sample_request, deployment.resources.memory_in_gb
         return {
-            "models": [self.models[reference.name].reference(reference.version) for reference in deployment.models],
+            "models": [self.models[reference.name].served(reference.version) for reference in deployment.models],
             "entry_script": deployment.entry_script,
             "source_directory": str(deployment.source_directory),
             "environment": self.environments[deployment.environment],

@@ -1,4 +1,5 @@
-"""`PythonEnvironment`: a virtual environment made from a locked list of packages, for services on this machine.
+"""`PythonEnvironment`: a locked list of packages, and on demand the virtual environment made from it, which services on
+this machine run in. Images take the lock alone.
 
 The requirements are resolved once, into a lock file with hashes beside the stack; that lock, not the requirements,
 decides what is installed. It carries the digest of the requirements it was made for, so a lock that fits them is read
@@ -44,6 +45,8 @@ class PythonEnvironment(Resource):
         "pythonVersion": Input("string", required=False),
         "torchBackend": Input("string", required=False),
         "sources": Input("map", required=False, silent=True),
+        # False: only the lock is made, for images. No interpreter is needed then.
+        "installed": Input("boolean", required=False),
         # Both are read from the lock file, when it fits the requirements.
         "lockDigest": Input("string", required=False),
         "packages": Input("map", required=False),
@@ -81,11 +84,15 @@ class PythonEnvironment(Resource):
 
     async def update(self, context: Context, resource_id: str, state: Properties, news: Properties) -> Properties:
         outputs = await self._made(context, news)
-        if not context.preview:
+        if not context.preview and "python" in outputs:
             await asyncio.to_thread(environment_folders.collect, Path(news["workspace"]))
+        elif not context.preview:
+            await asyncio.to_thread(_forget, Path(news["workspace"]), resource_id)
         return outputs
 
     async def read(self, context: Context, resource_id: str, state: Properties) -> Properties | None:
+        if state.get("python") is None:
+            return state
         home = Path(state["workspace"])
         if environments.is_whole(home, Path(state["python"]).parent.parent.name):
             return state
@@ -93,9 +100,7 @@ class PythonEnvironment(Resource):
         return None
 
     async def delete(self, context: Context, resource_id: str, state: Properties) -> None:
-        home = Path(state["workspace"])
-        environment_folders.forget(home, resource_id)
-        await asyncio.to_thread(environment_folders.collect, home)
+        await asyncio.to_thread(_forget, Path(state["workspace"]), resource_id)
 
     async def _made(self, context: Context, news: Properties) -> Properties:
         if context.preview:
@@ -112,7 +117,10 @@ class PythonEnvironment(Resource):
 
     def _foreseen(self, news: Properties) -> Properties:
         if not is_known(news) or "lockDigest" not in news:
-            return {**news, "lockDigest": UNKNOWN, "packages": UNKNOWN, "python": UNKNOWN}
+            unknown = {**news, "lockDigest": UNKNOWN, "packages": UNKNOWN}
+            return {**unknown, "python": UNKNOWN} if _is_installed(news) else unknown
+        if not _is_installed(news):
+            return news
         return {**news, "python": str(environments.interpreter(Path(news["workspace"]), _key(news)))}
 
     def _make(self, context: Context, news: Properties) -> Properties:
@@ -121,10 +129,21 @@ class PythonEnvironment(Resource):
             context.log.status("resolving packages")
             _write_lock(lock_file, _header(news), _resolve(context.name, news))
             news = {**news, **_locked_properties(news)}
+        if not _is_installed(news):
+            return news
         key = _key(news)
         python = news.get("pythonVersion") or sys.executable
         environments.make(home, context.name, key, lock_file.read_text(), python, context.log.status)
         return {**news, "python": str(environments.interpreter(home, key))}
+
+
+def _is_installed(news: Properties) -> bool:
+    return news.get("installed") is not False
+
+
+def _forget(home: Path, name: str) -> None:
+    environment_folders.forget(home, name)
+    environment_folders.collect(home)
 
 
 def _key(news: Properties) -> str:

@@ -276,13 +276,15 @@ class PythonEnvironmentArgs(TypedDict):
     """Requirement -> where it stands, for the words of a mistake."""
     torch_backend: NotRequired[pulumi.Input[str] | None]
     """Which builds of PyTorch's packages to take, in uv's words (`cpu`); by default those of the index."""
+    installed: NotRequired[pulumi.Input[bool] | None]
+    """False: only the lock is made, and no virtual environment."""
 
 
 class PythonEnvironment(_SlipwayResource):
-    """A virtual environment with exactly the packages of a lock."""
+    """A lock, and a virtual environment with exactly its packages."""
 
     python: pulumi.Output[str]
-    """Path of its interpreter."""
+    """Path of its interpreter; none where only the lock is made."""
     lock_digest: pulumi.Output[str]
     """Digest of the locked packages."""
 

@@ -7,14 +7,14 @@ from typing import Any, Protocol
 import pulumi
 
 from components.environment import Environment
+from components.model import ServedModel
 
 
 @dataclass(frozen=True)
 class Deployment:
     """One deployment of a service: what runs, in terms that every target understands."""
 
-    models: Sequence[pulumi.Output[dict[str, Any]]]
-    """`name`, `version`, layer `digest` and its `size` of each model."""
+    models: Sequence[ServedModel]
     source_directory: str
     entry_script: str
     environment: Environment

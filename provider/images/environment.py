@@ -152,6 +152,7 @@ def _make(
         environments.run_uv(
             *("pip", "install", "--target", str(site), "--requirements", str(work / "lock.txt")),
             *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile-bytecode"),
+            *environments.installer_options(lock),
             *("--python-platform", PLATFORMS[platform], "--python-version", python_version),
             # Not linked to the installer's cache: what else links there would touch the files while they are read.
             *("--link-mode", "copy"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from provider import environments
+from provider.content.errors import ContentError
+from provider.content.watch import Watch
 from provider.credentials import has_credentials, index_secrets, redacted
+from provider.images.environment import environment_layer
 from provider.python_environment import PythonEnvironment
 from provider.resource import Context, ResourceError
 from provider.values import Properties
@@ -134,6 +138,45 @@ def assert_nothing_is_kept(folder: Path, state: Properties, log: Log) -> None:
     for secret in (USER, PASSWORD, DECODED):
         assert secret not in f"{state} {log.said}"
         assert not [text for text in texts if secret.encode() in text]
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_the_layer_of_an_image_holds_no_credentials(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, by_address: bool
+) -> None:
+    if by_address:
+        monkeypatch.setenv("ACCESS", f"{USER}:{PASSWORD}@")
+        monkeypatch.setenv("UV_NO_INDEX", "1")
+        digest = hashlib.sha256(Index.wheel).hexdigest()
+        lock = f"gamma @ http://${{ACCESS}}{address}/files/{FILE} --hash=sha256:{digest}\n"
+    else:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{USER}:{PASSWORD}@{address}/simple")
+        made(tmp_path, Log(), "gamma")
+        lock = (tmp_path / "lock.txt").read_text()
+    log = Log()
+
+    layer = environment_layer(lock, "linux/amd64", "3.11", Watch(log.said.append), tmp_path / "layers")
+
+    content = layer.path.read_bytes()
+    assert b"gamma.py" in content
+    for secret in (USER, PASSWORD, DECODED):
+        assert secret.encode() not in content
+        assert secret not in f"{lock} {log.said}"
+
+
+def test_a_layer_that_cannot_be_made_shows_no_credentials(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{USER}:wr0ng@{address}/simple?sig=signature")
+
+    with pytest.raises(ContentError) as caught:
+        environment_layer(
+            f"gamma==1.0 --hash=sha256:{'0' * 64}\n", "linux/amd64", "3.11", directory=tmp_path / "layers"
+        )
+
+    assert "gamma" in str(caught.value)
+    for secret in (USER, "wr0ng", "signature"):
+        assert secret not in str(caught.value)
 
 
 def test_an_error_of_the_resolver_shows_no_credentials(

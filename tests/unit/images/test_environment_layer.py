@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from provider import environments
 from provider.content.errors import ContentError
 from provider.images.environment import EnvironmentLayer, environment_layer, forget_damaged, lock_digest
 from tests.unit.images.support import contents, unpacked, write_wheel
@@ -76,6 +77,22 @@ def test_a_wrong_hash_is_refused_and_nothing_left(wheels: Path, tmp_path: Path) 
     with pytest.raises(ContentError, match=r"(?s)The installer says:.*[Hh]ash"):
         make(f"one==1.0 --hash=sha256:{'0' * 64}\n", tmp_path / "layers")
     assert [path.suffix for path in (tmp_path / "layers").iterdir()] == [".lock"]
+
+
+def test_the_lock_says_which_builds_of_pytorch_are_taken(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    real = environments.run_uv
+    monkeypatch.setattr(environments, "run_uv", lambda *arguments: asked.append(arguments) or real(*arguments))
+    lock = write_wheel(wheels, "one")
+
+    make(lock, tmp_path / "plain")
+    make(f"# Locked by Slipway for requirements 1\n# PyTorch's packages: cpu\n{lock}", tmp_path / "cpu")
+
+    plain, cpu = asked
+    assert "--torch-backend" not in plain
+    assert cpu[cpu.index("--torch-backend") + 1] == "cpu"
 
 
 def test_an_empty_lock_is_an_empty_layer(wheels: Path, tmp_path: Path) -> None:

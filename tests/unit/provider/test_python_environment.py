@@ -128,6 +128,34 @@ def test_a_preview_of_what_is_locked_knows_everything(inputs: Properties) -> Non
     assert not Path(inputs["workspace"]).exists()
 
 
+def test_where_only_images_use_it_nothing_is_installed(inputs: Properties) -> None:
+    alone = {**inputs, "installed": False, "pythonVersion": "3.13"}
+
+    foreseen, state = created(alone, preview=True), created(alone)
+
+    assert foreseen["lockDigest"] is UNKNOWN
+    assert "python" not in foreseen
+    assert state["packages"] == {"alpha": "2.0"}
+    assert "alpha==2.0" in Path(inputs["lockFile"]).read_text()
+    assert not Path(inputs["workspace"]).exists()
+    assert created(alone, preview=True) == state
+    assert RESOURCE.diff(state, checked(alone)) == []
+    assert asyncio.run(RESOURCE.read(context(), "env", state)) == state
+    deleted(state)
+
+
+def test_it_is_installed_once_a_service_runs_in_it_and_goes_with_the_last(inputs: Properties) -> None:
+    alone = {**inputs, "installed": False}
+    state = created(alone)
+
+    assert [change.path for change in RESOURCE.diff(state, checked(inputs))] == ["installed"]
+    installed = updated(state, inputs)
+    assert version_in(installed) == "2.0"
+    assert installed["lockDigest"] == state["lockDigest"]
+    assert updated(installed, alone) == state
+    assert not Path(inputs["workspace"]).exists()
+
+
 def test_the_lock_decides_not_what_is_newest(inputs: Properties, packages: Path) -> None:
     state = created(inputs)
     deleted(state)
