@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from provider import plugin
+from provider.access_key import AccessKey
 from provider.certificates.authority import CertificateAuthority
 from provider.certificates.certificate import Certificate
 from provider.endpoint import Endpoint
@@ -26,6 +27,7 @@ RESOURCES: Sequence[Resource] = (
     RegistryService(),
     CertificateAuthority(),
     Certificate(),
+    AccessKey(),
     ServiceImage(),
     MirroredImage(),
     LocalService(),

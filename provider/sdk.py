@@ -171,6 +171,25 @@ class Certificate(_SlipwayResource):
         super().__init__("slipway:index:Certificate", name, args, outputs, _keeping("private_key", opts))
 
 
+class AccessKeyArgs(TypedDict):
+    """Arguments of `AccessKey`."""
+
+    name: pulumi.Input[str]
+    """What it is called."""
+    renewal: NotRequired[pulumi.Input[str] | None]
+    """Any text; another one makes another key."""
+
+
+class AccessKey(_SlipwayResource):
+    """A key that clients of a service send, made once."""
+
+    key: pulumi.Output[str]
+    """A secret."""
+
+    def __init__(self, name: str, args: AccessKeyArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:AccessKey", name, args, ["key"], _keeping("key", opts))
+
+
 class ModelVersionArgs(TypedDict):
     """Arguments of `ModelVersion`."""
 
