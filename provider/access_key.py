@@ -1,7 +1,7 @@
 """`AccessKey`: a key that clients of a service send, made once and kept in the stack's state alone.
 
-It stays until `renewal` changes, which makes another one in place. A service has two of them, so that clients can change
-over to the other one first.
+It stays until `renewal` changes, which makes another one in place. A service has two of them, so that clients can
+change over to the other one first.
 """
 
 from __future__ import annotations
