@@ -7,6 +7,7 @@ provider `slipway`; what a compute target does is in `components.targets`.
 from components.environment import Environment, EnvironmentArgs
 from components.image import CopiedImage, CopiedImageArgs, ServiceImage, ServiceImageArgs
 from components.model import Model, ModelArgs
+from components.package import Package, PackageArgs
 from components.registry import Registry, RegistryArgs
 from components.webservice import Webservice, WebserviceArgs
 from components.workspace import Workspace, WorkspaceArgs
@@ -18,6 +19,8 @@ __all__ = [
     "EnvironmentArgs",
     "Model",
     "ModelArgs",
+    "Package",
+    "PackageArgs",
     "Registry",
     "RegistryArgs",
     "ServiceImage",

@@ -19,19 +19,20 @@ from infra.stack import deploy  # noqa: E402
 async def program() -> dict[str, Any]:
     """Declares the stack's resources; returns its outputs."""
     stack = pulumi.get_stack()
+    slipway = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway").resolve()
     try:
         plan = load(
             json.loads(os.environ.get("PULUMI_CONFIG", "{}")),
             json.loads(os.environ.get("PULUMI_CONFIG_SECRET_KEYS", "[]")),
             ROOT,
             stack,
+            slipway / "images",
         )
     except ConfigurationError as error:
         raise pulumi.RunError(str(error)) from None
     for notice in plan.notices:
         pulumi.log.warn(notice)
-    home = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway").resolve() / stack / plan.workspace.name
-    outputs = deploy(plan, ROOT, home, stack)
+    outputs = deploy(plan, ROOT, slipway / stack / plan.workspace.name, stack)
     # What is still pending when a program ends, the SDK looks through again for each output that becomes known: that
     # grows with the square of their number. Waiting here leaves it nothing to look through.
     await pulumi.Output.from_input(outputs).future()

@@ -24,7 +24,7 @@ from infra.config import (
 )
 from infra.environments import EnvironmentReader
 from infra.model_sources import find_runs
-from infra.plan import DeploymentPlan, EnvironmentPlan, ModelReference, ServicePlan, StackPlan
+from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, PackagePlan, ServicePlan, StackPlan
 from infra.problems import ConfigurationError, Problem, path_of, problems_of
 from infra.secrets import check_secrets
 from infra.sections import gather
@@ -33,12 +33,15 @@ S = TypeVar("S", bound=Section)
 V = TypeVar("V")
 
 
-def load(raw: Mapping[str, str], secret_keys: Sequence[str], root: Path, stack: str) -> StackPlan:
+def load(
+    raw: Mapping[str, str], secret_keys: Sequence[str], root: Path, stack: str, images: Path | None = None
+) -> StackPlan:
     """The plan of the stack `stack` of the project in the folder `root`.
 
-    `raw` maps Pulumi's configuration keys to their values as JSON. Raises `ConfigurationError`."""
+    `raw` maps Pulumi's configuration keys to their values as JSON; `images` is the folder of images that were made on
+    this machine. Raises `ConfigurationError`."""
     sections = gather(raw, secret_keys, root, f"stacks/Pulumi.{stack}.yaml")
-    loader = _Loader(root, sections.file)
+    loader = _Loader(root, sections.file, images or root / ".slipway" / "images")
     plan = loader.plan(sections.content)
     loader.problems += check_secrets(plan.with_secrets, sections.secrets, sections.file, stack)
     problems = [*sections.problems, *map(sections.located, loader.problems)]
@@ -50,9 +53,10 @@ def load(raw: Mapping[str, str], secret_keys: Sequence[str], root: Path, stack: 
 class _Loader:
     """Validates section by section, so that a mistake in one hides none in another."""
 
-    def __init__(self, root: Path, file: str) -> None:
+    def __init__(self, root: Path, file: str, images: Path) -> None:
         self.root = root
         self.file = file
+        self.made_images = images
         self.problems: list[Problem] = []
         self.environments = EnvironmentReader(root, file, self.problems)
 
@@ -73,6 +77,13 @@ class _Loader:
             for name, service in shaped.items()
             if (plan := self._service(name, service, targets, environments, models))
         }
+        images = self._validated(config.Images, sections.get("images", {}), ("images",))
+        shaped_packages = self._each(config.Package, sections, "packages", config.DnsLabel)
+        packages = {
+            name: made
+            for name, package in shaped_packages.items()
+            if (made := self._package(name, package, environments, models))
+        }
         known = references.Known(
             targets=_names(sections, "computeTargets"),
             environments={*environments, *_names(sections, "environments")},
@@ -80,10 +91,12 @@ class _Loader:
             aliases={name: model.aliases for name, model in declared_models.items()},
         )
         self.problems += references.check(shaped, services, known, self.file)
+        self.problems += references.check_packages(shaped_packages, packages, known, self.file)
         self.problems += hosts.check(shaped, services, targets, workspace.name if workspace else "", self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
         self.problems += preflight.check_services(services, self.file)
+        self.problems += preflight.check_packages(packages, self.file)
         return StackPlan(
             workspace=workspace or config.Workspace(name="none"),
             registry=registry or config.LayoutRegistry(),
@@ -91,6 +104,8 @@ class _Loader:
             environments=environments,
             models=models,
             services=services,
+            packages=packages,
+            python_image=None if images is None else self._python_image(images, packages, environments),
             notices=tuple(dict.fromkeys(self.environments.notices)),
         )
 
@@ -186,6 +201,52 @@ class _Loader:
                 resources=_first(variant.container_resource_requirements, deployment.container_resource_requirements),
             )
         return plan
+
+    def _package(
+        self,
+        name: str,
+        package: config.Package,
+        environments: dict[str, EnvironmentPlan],
+        models: Mapping[str, config.Model],
+    ) -> PackagePlan | None:
+        inference, base, where = self._inline_or_file(
+            package.inference, InferenceConfig, ("packages", name, "inference")
+        )
+        if inference is None:
+            return None
+        source_directory = (base / (inference.source_directory or ".")).resolve()
+        return PackagePlan(
+            models=tuple(ModelReference.parse(text, models) for text in package.models),
+            entry_script=inference.entry_script,
+            source_directory=source_directory,
+            environment=self._environment(name, inference, source_directory, base, where, environments),
+            platforms=package.platforms,
+        )
+
+    def _python_image(
+        self,
+        images: config.Images,
+        packages: Mapping[str, PackagePlan],
+        environments: Mapping[str, EnvironmentPlan],
+    ) -> ImagePlan | None:
+        """The image that images of services begin with, where there are any; they must fit it."""
+        if not packages:
+            return None
+        # Only a stack that makes images pays for looking.
+        from infra.images import ImageFinder, platform_mistake, version_mistake
+
+        image = ImageFinder(images, self.made_images, self.report).find("python", f"packages.{next(iter(packages))}")
+        if image is None:
+            return None
+        for name, package in packages.items():
+            for index, platform in enumerate(package.platforms):
+                if mistake := platform_mistake(image, platform):
+                    self.report(f"packages.{name}.platforms[{index}]", mistake)
+            environment = environments.get(package.environment)
+            version = None if environment is None else environment.python_version
+            if mistake := version_mistake(image, version, package.environment):
+                self.report(f"packages.{name}.inference.environment", mistake)
+        return image
 
     def _environment(
         self,

@@ -81,6 +81,31 @@ class ServicePlan:
 
 
 @dataclass(frozen=True)
+class ImagePlan:
+    """An image of others, and where it is fetched."""
+
+    location: str
+    """An OCI image layout (absolute path), or a registry's address."""
+    repository: str
+    digest: str
+    python_version: str | None
+    """Of an image with Python."""
+    platforms: tuple[str, ...] | None
+    """What it is for, where that is known before it is looked at."""
+
+
+@dataclass(frozen=True)
+class PackagePlan:
+    """An image that is made and not deployed."""
+
+    models: tuple[ModelReference, ...]
+    entry_script: str
+    source_directory: Path
+    environment: str
+    platforms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StackPlan:
     """All of a stack."""
 
@@ -90,8 +115,19 @@ class StackPlan:
     environments: Mapping[str, EnvironmentPlan]
     models: Mapping[str, Model]
     services: Mapping[str, ServicePlan]
+    packages: Mapping[str, PackagePlan] = field(default_factory=dict)
+    python_image: ImagePlan | None = None
+    """What images of services begin with, where anything needs one."""
     notices: tuple[str, ...] = ()
     """What whoever deploys should know, though nothing is wrong with it."""
+
+    @property
+    def model_references(self) -> tuple[ModelReference, ...]:
+        """Every use of a model."""
+        users: list[DeploymentPlan | PackagePlan] = [*self.packages.values()]
+        for service in self.services.values():
+            users += service.deployments.values()
+        return tuple(reference for user in users for reference in user.models)
 
     @property
     def with_secrets(self) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from infra.config import ONLY_DEPLOYMENT, ExternalRegistry, Model
-from infra.plan import DeploymentPlan, ServicePlan
+from infra.plan import DeploymentPlan, PackagePlan, ServicePlan
 from infra.problems import Problem
 from infra.requirements import unreadable
 from provider.content.errors import ContentError
@@ -60,7 +60,19 @@ def check_services(services: Mapping[str, ServicePlan], file: str) -> Iterator[P
             yield from _check_deployment(deployment, path, file)
 
 
+def check_packages(packages: Mapping[str, PackagePlan], file: str) -> Iterator[Problem]:
+    """Yields what is wrong with the scripts of packages."""
+    for name, package in packages.items():
+        yield from _check_script(package, f"packages.{name}", file)
+
+
 def _check_deployment(deployment: DeploymentPlan, path: str, file: str) -> Iterator[Problem]:
+    yield from _check_script(deployment, path, file)
+    if deployment.sample_request is not None and not deployment.sample_request.is_file():
+        yield Problem(file, f"{path}.sampleRequest", f"{deployment.sample_request} is no file; mend the path")
+
+
+def _check_script(deployment: DeploymentPlan | PackagePlan, path: str, file: str) -> Iterator[Problem]:
     if not deployment.source_directory.is_dir():
         yield Problem(
             file, f"{path}.inference.sourceDirectory", f"{deployment.source_directory} is no folder; mend the path"
@@ -74,5 +86,3 @@ def _check_deployment(deployment: DeploymentPlan, path: str, file: str) -> Itera
         else:
             for problem in inspect_entry_script(script):
                 yield Problem(file, f"{path}.inference.entryScript", problem)
-    if deployment.sample_request is not None and not deployment.sample_request.is_file():
-        yield Problem(file, f"{path}.sampleRequest", f"{deployment.sample_request} is no file; mend the path")

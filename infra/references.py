@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from infra.config import Service
-from infra.plan import ServicePlan
+from infra.config import Package, Service
+from infra.plan import PackagePlan, ServicePlan
 from infra.problems import Problem, near
 
 
@@ -38,6 +38,17 @@ def check(
     yield from _environments(plans, known, file)
 
 
+def check_packages(
+    packages: Mapping[str, Package], plans: Mapping[str, PackagePlan], known: Known, file: str
+) -> Iterator[Problem]:
+    """Yields names in packages that nothing has."""
+    for name, package in packages.items():
+        yield from _model_references(f"packages.{name}.models", package.models, known, file)
+    for name, plan in plans.items():
+        if plan.environment not in known.environments:
+            yield _no_environment(f"packages.{name}", plan.environment, known, file)
+
+
 def _models(path: str, service: Service) -> Iterator[tuple[str, Sequence[str]]]:
     """Every list of models in a service, and where it stands."""
     yield f"{path}.models", service.models
@@ -55,7 +66,7 @@ def _model_references(path: str, texts: Sequence[str], known: Known, file: str) 
                 file,
                 where,
                 f"no model is named {model!r}; {near(model, known.models)} "
-                f"(a model can be deleted once no service names it)",
+                f"(a model can be deleted once no service and no package names it)",
             )
         elif model in [_model_and_alias(other)[0] for other in texts[:index]]:
             yield Problem(file, where, f"the model {model!r} is named twice; a service has one version of a model")
@@ -74,8 +85,12 @@ def _environments(plans: Mapping[str, ServicePlan], known: Known, file: str) -> 
     for name, plan in plans.items():
         for environment in dict.fromkeys(deployment.environment for deployment in plan.deployments.values()):
             if environment not in known.environments:
-                yield Problem(
-                    file,
-                    f"services.{name}.inference.environment",
-                    f"no environment is named {environment!r}; {near(environment, known.environments)}",
-                )
+                yield _no_environment(f"services.{name}", environment, known, file)
+
+
+def _no_environment(path: str, environment: str, known: Known, file: str) -> Problem:
+    return Problem(
+        file,
+        f"{path}.inference.environment",
+        f"no environment is named {environment!r}; {near(environment, known.environments)}",
+    )

@@ -15,8 +15,8 @@ from typing import Any
 from infra.config import NAMESPACE
 from infra.problems import Problem, near
 
-_NAMED = ("computeTargets", "environments", "models", "services")
-_KEYS = ("workspace", "registry", *_NAMED)
+_NAMED = ("computeTargets", "environments", "models", "services", "packages")
+_KEYS = ("workspace", "registry", "images", *_NAMED)
 _INCLUDE = "include"
 
 

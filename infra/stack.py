@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pulumi
 
-from components import Environment, Model, Registry, Webservice, Workspace
+from components import CopiedImage, Environment, Model, Package, Registry, Webservice, Workspace
+from components.image import ImageSource
 from components.registry import RegistryArgs
 from components.targets import ComputeTarget, LocalTarget
 from components.webservice import DeploymentArgs
 from infra.config import ExternalRegistry, SecretReference, ServiceRegistry
 from infra.hosts import port_of
-from infra.plan import DeploymentPlan, EnvironmentPlan, ServicePlan, StackPlan
+from infra.plan import DeploymentPlan, EnvironmentPlan, PackagePlan, ServicePlan, StackPlan
 
 
 def deploy(plan: StackPlan, root: Path, home: Path, stack: str) -> dict[str, Any]:
@@ -41,13 +44,14 @@ class _Stack:
             name: LocalTarget(self.home, self.registry) for name in plan.compute_targets
         }
         self.models = {name: self._model(name) for name in plan.models}
-        used = {item.environment for service in plan.services.values() for item in service.deployments.values()}
+        used = _used_environments(plan)
         self.environments = {
-            name: self._environment(name, environment)
+            name: self._environment(name, environment, installed=used[name])
             for name, environment in plan.environments.items()
             if name in used
         }
         self.services = {name: self._service(name, service) for name, service in plan.services.items()}
+        self.packages = {name: self._package(name, package) for name, package in plan.packages.items()}
 
     def _registry(self) -> Registry:
         registry = self.plan.registry
@@ -58,6 +62,7 @@ class _Stack:
                 args["retention_days"] = registry.retention_days
             case ExternalRegistry():
                 args["address"] = registry.address
+                args["prefix"] = f"{_repository_name(self.stack)}/{self.plan.workspace.name}/"
                 args["username"] = registry.username
                 args["password"] = self._secret(registry.password)
                 if registry.ca_certificate is not None:
@@ -93,11 +98,10 @@ class _Stack:
         return None if file is None else (self.root / file).read_text(encoding="utf-8")
 
     def _pinned(self, model: str) -> list[int]:
-        deployments = [item for service in self.plan.services.values() for item in service.deployments.values()]
-        references = [reference for deployment in deployments for reference in deployment.models]
+        references = self.plan.model_references
         return sorted({item.version for item in references if item.name == model and item.version is not None})
 
-    def _environment(self, name: str, environment: EnvironmentPlan) -> Environment:
+    def _environment(self, name: str, environment: EnvironmentPlan, *, installed: bool) -> Environment:
         lock_file = self.root / "stacks" / "locks" / f"{self.stack}.{name}.txt"
         return Environment(
             name,
@@ -109,6 +113,7 @@ class _Stack:
                 "environment_variables": environment.environment_variables,
                 "sources": environment.sources,
                 "torch_backend": environment.torch_backend,
+                "installed": installed,
             },
             self.below,
         )
@@ -140,6 +145,36 @@ class _Stack:
             "memory_bytes": None if memory is None else int(memory * 2**30),
         }
 
+    @cached_property
+    def _python_image(self) -> tuple[CopiedImage, str]:
+        """What images of services begin with, in the registry, and its Python."""
+        image = self.plan.python_image
+        if image is None or image.python_version is None:
+            raise ValueError("the plan has images of services, and none that they begin with")
+        source = ImageSource(image.location, image.repository, image.digest)
+        copy = CopiedImage(
+            "python-image", {"source": source, "registry": self.registry, "repository": "base/python"}, self.below
+        )
+        return copy, image.python_version
+
+    def _package(self, name: str, package: PackagePlan) -> Package:
+        base, python_version = self._python_image
+        return Package(
+            f"{name}-package",
+            {
+                "name": name,
+                "registry": self.registry,
+                "base": base,
+                "python_version": python_version,
+                "environment": self.environments[package.environment],
+                "models": [self.models[reference.name].served(reference.version) for reference in package.models],
+                "entry_script": package.entry_script,
+                "source_directory": str(package.source_directory),
+                "platforms": package.platforms,
+            },
+            self.below,
+        )
+
     def outputs(self) -> dict[str, Any]:
         return {
             "workspace": {"name": self.plan.workspace.name, "home": self.home},
@@ -149,6 +184,7 @@ class _Stack:
                 for name, model in self.models.items()
             },
             "services": {name: self._service_outputs(name, service) for name, service in self.services.items()},
+            "packages": {name: _package_outputs(package) for name, package in self.packages.items()},
         }
 
     def _service_outputs(self, name: str, service: Webservice) -> dict[str, Any]:
@@ -162,3 +198,27 @@ class _Stack:
         if sample is not None:
             outputs["sampleRequest"] = str(sample.relative_to(self.root))
         return outputs
+
+
+def _used_environments(plan: StackPlan) -> dict[str, bool]:
+    """The environments that something uses, and whether processes on this machine run in them."""
+    used = {package.environment: False for package in plan.packages.values()}
+    for service in plan.services.values():
+        is_local = plan.compute_targets[service.compute_target].kind == "local"
+        for deployment in service.deployments.values():
+            used[deployment.environment] = is_local or used.get(deployment.environment, False)
+    return used
+
+
+def _package_outputs(package: Package) -> dict[str, Any]:
+    platforms = {
+        platform: {"image": image.reference, "revision": image.revision, "digest": image.digest}
+        for platform, image in package.images.items()
+    }
+    # Of several there is none that stands for all.
+    return next(iter(platforms.values())) if len(platforms) == 1 else {"platforms": platforms}
+
+
+def _repository_name(text: str) -> str:
+    """`text` as part of a repository's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "stack"

@@ -16,7 +16,9 @@ from infra.config.deployments import (
     LocalDeployment,
 )
 from infra.config.environments import AzureEnvironment, AzurePython, CondaDependencies, Environment
+from infra.config.images import Images
 from infra.config.models import MlflowRun, Model
+from infra.config.packages import Package
 from infra.config.registry import REGISTRY_FIELDS, ExternalRegistry, LayoutRegistry, Registry, ServiceRegistry
 from infra.config.services import ONLY_DEPLOYMENT, InferenceConfig, Service, ServiceDeployment
 from infra.config.stack import StackConfig
@@ -41,6 +43,7 @@ __all__ = [
     "DnsLabel",
     "Environment",
     "ExternalRegistry",
+    "Images",
     "InferenceConfig",
     "LayoutRegistry",
     "LivenessProbe",
@@ -48,6 +51,7 @@ __all__ = [
     "LocalTarget",
     "MlflowRun",
     "Model",
+    "Package",
     "Registry",
     "Secret",
     "SecretReference",

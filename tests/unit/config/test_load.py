@@ -8,7 +8,7 @@ import pytest
 
 from infra.config import ExternalRegistry, SecretReference
 from infra.load import load
-from infra.plan import ModelReference, StackPlan
+from infra.plan import ImagePlan, ModelReference, StackPlan
 from infra.problems import ConfigurationError
 
 SCRIPT = "def init():\n    pass\n\ndef run(data):\n    return data\n"
@@ -159,7 +159,7 @@ def test_keys_of_other_namespaces_are_left_alone(project: Path) -> None:
             "services.mnist.models",
             ["digit"],
             "services.mnist.models[0]: no model is named 'digit'; did you mean 'digits'? "
-            "(a model can be deleted once no service names it)",
+            "(a model can be deleted once no service and no package names it)",
         ),
         (
             "services.mnist.models",
@@ -283,7 +283,7 @@ def test_a_service_may_name_an_alias(project: Path) -> None:
 def test_a_model_that_is_removed_while_a_service_names_it(project: Path) -> None:
     assert mistakes(project, spoilt("models", {})) == [
         "stacks/Pulumi.dev.yaml: services.mnist.models[0]: no model is named 'digits'; none is defined "
-        "(a model can be deleted once no service names it)"
+        "(a model can be deleted once no service and no package names it)"
     ]
 
 
@@ -360,6 +360,134 @@ def test_a_secret_in_the_place_of_its_name_is_not_repeated(project: Path, passwo
     assert said
     assert not any("canary" in line for line in said)
     assert all("registry.password" in line for line in said)
+
+
+PYTHON = f"docker.io/library/python:3.11-slim@sha256:{'a' * 64}"
+
+
+def a_package(**more: Any) -> dict[str, Any]:
+    inference = {"entryScript": "score.py", "sourceDirectory": "src", "environment": "sklearn"}
+    return {"models": ["digits"], "inference": inference, **more}
+
+
+def packaged(package: dict[str, Any], **images: Any) -> dict[str, Any]:
+    return {**configuration(), "packages": {"app": package}, "images": images}
+
+
+def test_a_package_and_the_image_that_it_begins_with(project: Path) -> None:
+    plan = loaded(project, packaged(a_package(), python=PYTHON))
+
+    package = plan.packages["app"]
+    assert package.models == (ModelReference("digits", None),)
+    assert package.source_directory == project / "src"
+    assert package.platforms == ("linux/amd64",)
+    assert plan.python_image == ImagePlan("docker.io", "library/python", f"sha256:{'a' * 64}", "3.11", None)
+
+
+@pytest.mark.parametrize(
+    ("image", "location", "repository"),
+    [
+        ("python", "docker.io", "library/python"),
+        ("team/python", "docker.io", "team/python"),
+        ("docker.io/python", "docker.io", "library/python"),
+        ("localhost/python", "localhost", "python"),
+        ("registry.example:5000/a/b", "registry.example:5000", "a/b"),
+    ],
+)
+def test_how_images_are_named(project: Path, image: str, location: str, repository: str) -> None:
+    reference = f"{image}:3.12@sha256:{'a' * 64}"
+
+    found = loaded(project, packaged(a_package(), python=reference)).python_image
+    mirrored = loaded(project, packaged(a_package(), python=reference, mirror="mirror.example/hub")).python_image
+
+    assert found is not None
+    assert mirrored is not None
+    assert (found.location, found.repository, found.python_version) == (location, repository, "3.12")
+    assert (mirrored.location, mirrored.repository) == ("mirror.example/hub", repository)
+
+
+def test_the_image_that_was_made_on_this_machine(project: Path) -> None:
+    folder = project / ".slipway" / "images"
+    folder.mkdir(parents=True)
+    entry = {"repository": "base/python", "digest": "sha256:b", "pythonVersion": "3.11", "platforms": ["linux/amd64"]}
+    (folder / "images.json").write_text(json.dumps({"python": entry}))
+
+    plan = loaded(project, packaged(a_package()))
+
+    layout = str(folder / "layout")
+    assert plan.python_image == ImagePlan(layout, "base/python", "sha256:b", "3.11", ("linux/amd64",))
+    (problem,) = mistakes(project, packaged(a_package(platforms=["linux/amd64", "linux/arm64"])))
+    assert "packages.app.platforms[1]: the base image that was made on this machine is for linux/amd64; " in problem
+
+
+def test_a_package_without_an_image_to_begin_with(project: Path) -> None:
+    (problem,) = mistakes(project, packaged(a_package()))
+
+    assert problem == (
+        "stacks/Pulumi.dev.yaml: images.python: is not set, and packages.app needs it: name one by its digest "
+        "(`python: docker.io/library/python:3.12-slim@sha256:...`), or make one on this machine: "
+        "`python -m airgap.images`"
+    )
+
+
+def test_a_damaged_list_of_images_is_told(project: Path) -> None:
+    (project / ".slipway" / "images").mkdir(parents=True)
+    (project / ".slipway" / "images" / "images.json").write_text("{}")
+
+    (problem,) = mistakes(project, packaged(a_package()))
+
+    assert "images.json does not tell of one (KeyError('python'))" in problem
+
+
+@pytest.mark.parametrize(
+    ("package", "images", "message"),
+    [
+        (a_package(models=["digit"]), {}, "packages.app.models[0]: no model is named 'digit'; did you mean 'digits'?"),
+        (a_package(inference={"entryScript": "no.py"}), {}, "packages.app.inference.entryScript: "),
+        (a_package(platforms=[]), {}, "packages.app.platforms: tuple should have at least 1 item"),
+        (a_package(platforms=["linux/amd64"] * 2), {}, "packages.app.platforms: names a platform twice; remove one"),
+        (a_package(platforms=["linux/s390x"]), {}, "packages.app.platforms[0]: input should be 'linux/amd64' or "),
+        (a_package(computeTarget="laptop"), {}, "packages.app.computeTarget: is no field here"),
+        (
+            a_package(inference={"entryScript": "score.py", "sourceDirectory": "src", "environment": "sk"}),
+            {},
+            "packages.app.inference.environment: no environment is named 'sk'",
+        ),
+        (
+            a_package(),
+            {"python": "python:3.12"},
+            "images.python: 'python:3.12' must name an image by its digest: HOST/",
+        ),
+        (a_package(), {"python": f"python@sha256:{'a' * 64}"}, "images.pythonVersion: is missing: python@sha256:"),
+        (a_package(), {"pythonVersion": "3.12"}, "images: has a pythonVersion, and no `python` that it would be of"),
+        (a_package(), {"mirror": "mirror.example"}, "images: has a `mirror`, and no image that would be fetched from"),
+    ],
+)
+def test_a_mistake_in_a_package(project: Path, package: Any, images: Any, message: str) -> None:
+    found = mistakes(project, packaged(package, **images))
+
+    assert [text for text in found if message in text], found
+
+
+def test_packages_for_another_python_than_the_base_image_s(project: Path) -> None:
+    sections = packaged(a_package(), python=PYTHON)
+    sections["environments"]["sklearn"]["pythonVersion"] = "3.12"
+
+    (problem,) = mistakes(project, sections)
+
+    assert "the environment 'sklearn' has pythonVersion 3.12, and the base image has Python 3.11; change" in problem
+
+
+def test_a_model_that_a_package_uses_is_not_deleted(project: Path) -> None:
+    sections = packaged(a_package(), python=PYTHON)
+    del sections["models"]["digits"], sections["services"]["mnist"]
+
+    (problem,) = mistakes(project, sections)
+
+    assert problem == (
+        "stacks/Pulumi.dev.yaml: packages.app.models[0]: no model is named 'digits'; none is defined "
+        "(a model can be deleted once no service and no package names it)"
+    )
 
 
 def test_environments_that_clone_each_other(project: Path) -> None:
@@ -552,7 +680,10 @@ class TestIncludedFiles:
             ("workspace: {name: x}", "more.yaml: workspace: cannot be included; known: computeTargets, environments, "),
             ("modles: {}", "more.yaml: modles: cannot be included; did you mean 'models'?"),
             ("models: [a]", "more.yaml: models: must be a section with a name for each entry, not ['a']"),
-            ("[1]", "more.yaml: must hold sections (computeTargets, environments, models, services), not [1]"),
+            (
+                "[1]",
+                "more.yaml: must hold sections (computeTargets, environments, models, services, packages), not [1]",
+            ),
             ("a: b: c", "more.yaml: is no YAML document: "),
         ],
     )
