@@ -54,14 +54,9 @@ class Scoring:
         """The finished response for a request; never raises."""
         endpoint = self.endpoints[request.route]
         logs.current.set(request)
-        try:
-            if b"content-encoding" in request.headers:
-                encoding.unpack(request, self.front.limits.body)
-            arguments = endpoint.arguments(request)
-        except BadInputError as error:
-            return self.finish(request, endpoint.fail(error.status, error.message, ()))
-        except Exception as error:
-            return self.finish(request, self._broken(endpoint, request, error))
+        arguments = self._arguments(endpoint, request)
+        if isinstance(arguments, Response):
+            return self.finish(request, arguments)
         started = perf_counter()
         try:
             result = self.run(**arguments)
@@ -82,14 +77,11 @@ class Scoring:
         calls: list[tuple[int, Endpoint, dict[str, Any]]] = []
         for index, request in enumerate(requests):
             endpoint = self.endpoints[request.route]
-            try:
-                if b"content-encoding" in request.headers:
-                    encoding.unpack(request, self.front.limits.body)
-                calls.append((index, endpoint, endpoint.arguments(request)))
-            except BadInputError as error:
-                payloads[index] = self.finish(request, endpoint.fail(error.status, error.message, ()))
-            except Exception as error:
-                payloads[index] = self.finish(request, self._broken(endpoint, request, error))
+            arguments = self._arguments(endpoint, request)
+            if isinstance(arguments, Response):
+                payloads[index] = self.finish(request, arguments)
+            else:
+                calls.append((index, endpoint, arguments))
         started = perf_counter()
         results: list[Any] | None = None
         if len(calls) > 1:
@@ -119,14 +111,9 @@ class Scoring:
         """The same for a `run` that is a coroutine function."""
         endpoint = self.endpoints[request.route]
         logs.current.set(request)
-        try:
-            if b"content-encoding" in request.headers:
-                encoding.unpack(request, self.front.limits.body)
-            arguments = endpoint.arguments(request)
-        except BadInputError as error:
-            return self.finish(request, endpoint.fail(error.status, error.message, ()))
-        except Exception as error:
-            return self.finish(request, self._broken(endpoint, request, error))
+        arguments = self._arguments(endpoint, request)
+        if isinstance(arguments, Response):
+            return self.finish(request, arguments)
         started = perf_counter()
         try:
             result = await self.run(**arguments)
@@ -137,6 +124,17 @@ class Scoring:
             return self.finish(request, self._raised(endpoint, request, error))
         request.executed_ms = (perf_counter() - started) * 1000
         return self.finish(request, self._encoded(endpoint, request, result))
+
+    def _arguments(self, endpoint: Endpoint, request: Request) -> dict[str, Any] | Response:
+        """What to call `run` with; where the request cannot be read, the response that says so."""
+        try:
+            if b"content-encoding" in request.headers:
+                encoding.unpack(request, self.front.limits.body)
+            return endpoint.arguments(request)
+        except BadInputError as error:
+            return endpoint.fail(error.status, error.message, ())
+        except Exception as error:
+            return self._broken(endpoint, request, error)
 
     def _raised(self, endpoint: Endpoint, request: Request, error: BaseException) -> Response:
         if isinstance(error, BadInputError):
