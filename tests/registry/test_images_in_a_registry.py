@@ -135,5 +135,5 @@ def test_a_password_is_told_to_nobody(stack: RegistryStack) -> None:
     stack.proxy.when("PUT", "/manifests/", refuses)
     with pytest.raises(ResourceError) as caught:
         stack.create(username="user", password=secret)
-    assert secret not in str(caught.value) + " ".join(stack.log.lines)
+    assert secret not in str(caught.value) + " ".join(stack.log.said)
     assert secret not in repr(Location("127.0.0.1:1", "user", secret))

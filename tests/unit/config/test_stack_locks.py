@@ -10,18 +10,10 @@ import yaml
 from components.environment import server_requirements
 from infra.load import load
 from provider.python_environment import PythonEnvironment
-from provider.resource import Context
+from tests.operations import context
 
 ROOT = Path(__file__).resolve().parents[3]
 STACKS = sorted((ROOT / "stacks").glob("Pulumi.*.yaml"))
-
-
-class NoLog:
-    def info(self, message: str) -> None: ...
-
-    def warning(self, message: str) -> None: ...
-
-    def status(self, message: str) -> None: ...
 
 
 @pytest.mark.parametrize("file", STACKS, ids=lambda file: file.name)
@@ -37,8 +29,8 @@ def test_the_lock_of_each_environment_is_the_one_for_its_requirements(file: Path
             "requirements": [*server_requirements(), *plan.environments[name].pip],
             "lockFile": str(lock),
         }
-        context = Context(urn=f"urn:pulumi:{stack}::slipway::slipway:index:PythonEnvironment::{name}", log=NoLog())
-        news, failures = asyncio.run(PythonEnvironment().check(context, inputs))
+        where = context("slipway:index:PythonEnvironment", name, stack=stack)
+        news, failures = asyncio.run(PythonEnvironment().check(where, inputs))
         assert failures == []
         assert "lockDigest" in news, f"{lock.name} was made for other requirements: run `make up STACK={stack}`"
         assert "://" not in lock.read_text(), "a lock holds no address"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from asyncio import run
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -20,26 +19,10 @@ from provider.images.store import ImageLayoutStore
 from provider.resource import Context, ResourceError, check_declared
 from provider.service_image import ServiceImage
 from provider.values import UNKNOWN, Properties
+from tests.operations import Lines, context
 from tests.unit.images.support import SCORE, push_base, register_model, write_wheel
 
-T = TypeVar("T")
-URN = "urn:pulumi:dev::slipway::slipway:index:ServiceImage::mnist"
-
-
-@dataclass
-class Lines:
-    """Keeps what is logged."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = status = info
-
-
-def run(operation: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(operation)
+KIND, NAME = "slipway:index:ServiceImage", "mnist"
 
 
 class Stack:
@@ -60,7 +43,7 @@ class Stack:
         self.model = register_model(root)
 
     def context(self, *, preview: bool = False) -> Context:
-        return Context(URN, self.log, preview)
+        return context(KIND, NAME, log=self.log, preview=preview)
 
     def inputs(self, **more: Any) -> Properties:
         return {
@@ -163,7 +146,7 @@ def test_credentials_are_taken_over_without_another_image(stack: Stack) -> None:
     assert [(change.path, change.replaces) for change in stack.resource.diff(state, news)] == [("password", False)]
     updated = run(stack.resource.update(stack.context(), state["reference"], state, news))
     assert updated == {**state, "password": "new"}
-    assert "new" not in " ".join(stack.log.lines)
+    assert "new" not in " ".join(stack.log.said)
 
 
 def test_a_preview_touches_nothing(stack: Stack) -> None:
@@ -298,7 +281,7 @@ _KILLED = """
 import asyncio, json, os, signal, sys
 from provider.images.store import ImageLayoutStore
 from provider.service_image import ServiceImage
-from tests.unit.images.test_service_image import Lines, Context, URN
+from tests.operations import context
 
 left = int(sys.argv[1])
 def counted(method):
@@ -311,7 +294,7 @@ def counted(method):
     return call
 for name in ("put_blob", "put_manifest"):
     setattr(ImageLayoutStore, name, counted(getattr(ImageLayoutStore, name)))
-asyncio.run(ServiceImage().create(Context(URN, Lines()), json.loads(sys.argv[2])))
+asyncio.run(ServiceImage().create(context("slipway:index:ServiceImage", "mnist"), json.loads(sys.argv[2])))
 """
 
 

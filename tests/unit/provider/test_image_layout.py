@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Coroutine
+from asyncio import run
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
@@ -15,30 +13,15 @@ from provider.content.store import Request, Store
 from provider.image_layout import ImageLayout, owner_of
 from provider.resource import Context, Failure, ResourceError
 from provider.values import UNKNOWN, Properties
+from tests import operations
+from tests.operations import Lines
 
-T = TypeVar("T")
 MIB = 2**20
 
 
-class Lines:
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = status = info
-
-
-def run(operation: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(operation)
-
-
 def context(stack: str = "dev", *, preview: bool = False, log: Lines | None = None) -> Context:
-    urn = f"urn:pulumi:{stack}::slipway::slipway:index:Workspace$slipway:index:ImageLayout::store"
-    return Context(urn, log or Lines(), preview)
+    kind = "slipway:index:Workspace$slipway:index:ImageLayout"
+    return operations.context(kind, "store", log=log, stack=stack, preview=preview)
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from asyncio import run
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -18,26 +16,10 @@ from provider.image_layout import ImageLayout
 from provider.model_version import ModelVersion
 from provider.resource import Context, Failure, ResourceError
 from provider.values import UNKNOWN, Properties
+from tests.operations import Lines, context
 
-T = TypeVar("T")
-URN = "urn:pulumi:dev::slipway::slipway:index:Model$slipway:index:ModelVersion::m"
+KIND = "slipway:index:Model$slipway:index:ModelVersion"
 MIB = 2**20
-
-
-@dataclass
-class Lines:
-    """Keeps what is logged."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = status = info
-
-
-def run(operation: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(operation)
 
 
 class Stack:
@@ -52,7 +34,7 @@ class Stack:
         self.resource = ModelVersion()
 
     def context(self, *, preview: bool = False) -> Context:
-        return Context(URN, self.log, preview)
+        return context(KIND, "m", log=self.log, preview=preview)
 
     def inputs(self, **more: Any) -> Properties:
         return {"store": str(self.store), "name": "m", "path": str(self.model), **more}
@@ -364,13 +346,13 @@ def test_an_alias_of_a_version_that_is_not_in_the_store(stack: Stack) -> None:
 def test_an_alias_that_stacks_do_not_agree_on_is_no_tag(stack: Stack) -> None:
     state = stack.up(aliases={"champion": 1, "first": 1})
     stack.model.write_bytes(b"second")
-    context = Context(URN.replace("dev", "test"), stack.log, False)
-    news = run(stack.resource.check(context, stack.inputs(aliases={"champion": 2})))[0]
-    run(stack.resource.create(context, news))
+    other = context(KIND, "m", log=stack.log, stack="test")
+    news = run(stack.resource.check(other, stack.inputs(aliases={"champion": 2})))[0]
+    run(stack.resource.create(other, news))
     assert tags_of(stack) == {"m-1": "1", "m-2": "2", "m-first": "1"}
 
     stack.model.write_bytes(b"weights")
-    run(stack.resource.delete(context, "m", news))
+    run(stack.resource.delete(other, "m", news))
     stack.up(state, aliases={"champion": 1})
     assert tags_of(stack)["m-champion"] == "1"
 

@@ -15,26 +15,11 @@ from provider import environments
 from provider.python_environment import PythonEnvironment
 from provider.resource import Context, ResourceError
 from provider.values import UNKNOWN, Properties
-
-
-class SilentLog:
-    """A log that remembers warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def info(self, message: str) -> None: ...
-
-    def status(self, message: str) -> None: ...
-
-    def warning(self, message: str) -> None:
-        self.warnings.append(message)
+from tests import operations
 
 
 def context(name: str = "env", *, preview: bool = False) -> Context:
-    return Context(
-        urn=f"urn:pulumi:test::slipway::slipway:index:PythonEnvironment::{name}", log=SilentLog(), preview=preview
-    )
+    return operations.context("slipway:index:PythonEnvironment", name, stack="test", preview=preview)
 
 
 def make_wheel(folder: Path, name: str, version: str) -> None:
