@@ -1,0 +1,3 @@
+module slipway.local/airgap/cluster/pause
+
+go 1.24.0
