@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,13 @@ from provider.mirrored_image import MirroredImage
 from provider.registry.client import Registry
 from provider.resource import Context, Failure, ResourceError
 from provider.values import UNKNOWN, Properties
+from tests.operations import Lines, urn
 from tests.registry.faulty_proxy import FaultyProxy, answers, cuts_download, cuts_upload, loses_answer
 from tests.registry.registry_process import RegistryProcess
 from tests.registry.support import MANIFEST, MIB, Content, content, manifest_of, put
 
-URN = "urn:pulumi:dev::slipway::slipway:index:MirroredImage::python"
+URN = urn("slipway:index:MirroredImage", "python")
 INDEX = "application/vnd.oci.image.index.v1+json"
-
-
-@dataclass
-class Lines:
-    lines: list[str] = field(default_factory=list)
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = info
-
-    def status(self, message: str) -> None:
-        """Not kept."""
 
 
 class Mirror:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine
+from asyncio import run
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -25,21 +24,10 @@ from provider.main import RESOURCES
 from provider.plugin import SlipwayProvider
 from provider.resource import Context, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, secret_names, to_plain_map, to_values
+from tests import operations
+from tests.operations import Lines
 
-T = TypeVar("T")
 NAMES = ["registry.example", "*.team.example", "127.0.0.1", "::1"]
-
-
-class Lines:
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = status = info
 
 
 class Clock:
@@ -59,12 +47,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def run(operation: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(operation)
-
-
 def context(*, preview: bool = False, log: Lines | None = None) -> Context:
-    return Context("urn:pulumi:dev::slipway::slipway:index:Certificate::tls", log or Lines(), preview)
+    return operations.context("slipway:index:Certificate", "tls", log=log, preview=preview)
 
 
 class Managed:

@@ -19,25 +19,14 @@ from provider.content.watch import Watch
 from provider.credentials import has_credentials, index_secrets, redacted
 from provider.images.environment import environment_layer
 from provider.python_environment import PythonEnvironment
-from provider.resource import Context, ResourceError
+from provider.resource import ResourceError
 from provider.values import Properties
+from tests.operations import Lines, context
 
 USER, PASSWORD = "deployer", "s3cr3t%2Fword"
 DECODED = "s3cr3t/word"
 FILE = "gamma-1.0-py3-none-any.whl"
 RESOURCE = PythonEnvironment()
-
-
-class Log:
-    """Remembers everything that is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.said.append(message)
-
-    status = warning = info
 
 
 class Index(BaseHTTPRequestHandler):
@@ -101,8 +90,8 @@ def inputs(folder: Path, *requirements: str) -> Properties:
     }
 
 
-def made(folder: Path, log: Log, *requirements: str) -> Properties:
-    where = Context(urn="urn:pulumi:test::slipway::slipway:index:PythonEnvironment::env", log=log, preview=False)
+def made(folder: Path, log: Lines, *requirements: str) -> Properties:
+    where = context("slipway:index:PythonEnvironment", "env", log=log)
     news, failures = asyncio.run(RESOURCE.check(where, inputs(folder, *requirements)))
     assert failures == []
     return asyncio.run(RESOURCE.create(where, news))[1]
@@ -122,7 +111,7 @@ def test_nothing_of_the_credentials_is_kept(
         (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {DECODED}\n")
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{address}/simple")
-    log = Log()
+    log = Lines()
 
     state = made(tmp_path, log, "gamma")
 
@@ -130,7 +119,7 @@ def test_nothing_of_the_credentials_is_kept(
     assert_nothing_is_kept(tmp_path, state, log)
 
 
-def assert_nothing_is_kept(folder: Path, state: Properties, log: Log) -> None:
+def assert_nothing_is_kept(folder: Path, state: Properties, log: Lines) -> None:
     """Neither the lock nor the environment, the state or what was said holds any of the credentials."""
     environment = Path(state["python"]).parents[1]
     files = [path for path in environment.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -151,9 +140,9 @@ def test_the_layer_of_an_image_holds_no_credentials(
         lock = f"gamma @ http://${{ACCESS}}{address}/files/{FILE} --hash=sha256:{digest}\n"
     else:
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{USER}:{PASSWORD}@{address}/simple")
-        made(tmp_path, Log(), "gamma")
+        made(tmp_path, Lines(), "gamma")
         lock = (tmp_path / "lock.txt").read_text()
-    log = Log()
+    log = Lines()
 
     layer = environment_layer(lock, "linux/amd64", "3.11", Watch(log.said.append), tmp_path / "layers")
 
@@ -185,7 +174,7 @@ def test_an_error_of_the_resolver_shows_no_credentials(
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://{USER}:wr0ng@{address}/simple?sig=signature")
 
     with pytest.raises(ResourceError) as caught:
-        made(tmp_path, Log(), "gamma")
+        made(tmp_path, Lines(), "gamma")
 
     assert "gamma" in str(caught.value)
     for secret in (USER, "wr0ng", "signature"):
@@ -193,7 +182,7 @@ def test_an_error_of_the_resolver_shows_no_credentials(
 
 
 def test_credentials_in_a_requirement_are_refused_before_they_are_written(tmp_path: Path) -> None:
-    where = Context(urn="urn:pulumi:test::slipway::slipway:index:PythonEnvironment::env", log=Log(), preview=True)
+    where = context("slipway:index:PythonEnvironment", "env", preview=True)
 
     news, failures = asyncio.run(
         RESOURCE.check(where, inputs(tmp_path, "numpy", "mine @ https://me:word@host/mine-1.0-py3-none-any.whl"))
@@ -212,7 +201,7 @@ def test_credentials_in_a_requirement_are_refused_before_they_are_written(tmp_pa
 def test_a_variable_in_an_address_stays_one(tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCESS", f"{USER}:{PASSWORD}@")
     monkeypatch.setenv("UV_NO_INDEX", "1")
-    log = Log()
+    log = Lines()
 
     state = made(tmp_path, log, f"gamma @ http://${{ACCESS}}{address}/files/{FILE}")
 
@@ -225,7 +214,7 @@ def test_a_lock_with_credentials_is_not_written(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(environments, "run_uv", resolved)
     with pytest.raises(ResourceError) as caught:
-        made(tmp_path, Log(), "needs-gamma")
+        made(tmp_path, Lines(), "needs-gamma")
 
     assert str(caught.value) == (
         "environment env: its lock would hold credentials, in the address of a package; "

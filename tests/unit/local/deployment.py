@@ -8,7 +8,6 @@ import io
 import sys
 import tarfile
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from provider.endpoint import Endpoint
 from provider.local.layout import ServicePaths
 from provider.local_service import LocalService
 from provider.resource import Context, ResourceError
+from tests.operations import Lines, context
 from tests.unit.local.conftest import free_port
 
 SERVER = Path(__file__).parents[3] / "serving" / "slipway_serving"
@@ -30,23 +30,6 @@ def init():
 def run(data):
     return {"answer": answer, "version": 1}
 """
-
-
-@dataclass
-class Lines:
-    """A log that keeps what it is told."""
-
-    warnings: list[str] = field(default_factory=list)
-    statuses: list[str] = field(default_factory=list)
-
-    def info(self, message: str) -> None:
-        self.statuses.append(message)
-
-    def warning(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def status(self, message: str) -> None:
-        self.statuses.append(message)
 
 
 class Deployment:
@@ -81,7 +64,7 @@ class Deployment:
 
     @property
     def context(self) -> Context:
-        return Context("urn:pulumi:dev::slipway::x::mnist", self.lines, cancelled=self.cancelled)
+        return context("slipway:index:LocalService", "mnist", log=self.lines, cancelled=self.cancelled)
 
     def write(self, name: str, text: str) -> Path:
         path = self.source / name

@@ -11,13 +11,7 @@ import sys
 from typing import NoReturn
 
 from provider.local_service import LocalService
-from provider.resource import Context
-
-
-class Silent:
-    def info(self, message: str) -> None: ...
-    def warning(self, message: str) -> None: ...
-    def status(self, message: str) -> None: ...
+from tests.operations import context
 
 
 def gone(*_: object, **__: object) -> NoReturn:
@@ -26,4 +20,4 @@ def gone(*_: object, **__: object) -> NoReturn:
 
 module, _, function = sys.argv[1].partition(":")
 setattr(importlib.import_module(module), function, gone)
-asyncio.run(LocalService().create(Context("urn", Silent()), json.loads(sys.argv[2])))
+asyncio.run(LocalService().create(context("slipway:index:LocalService", "mnist"), json.loads(sys.argv[2])))

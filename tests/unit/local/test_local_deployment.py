@@ -16,8 +16,9 @@ import pytest
 
 from provider.local import client
 from provider.local.layout import PARTIAL, models, servers
-from provider.resource import Context, ResourceError
+from provider.resource import ResourceError
 from provider.values import UNKNOWN
+from tests.operations import context
 from tests.unit.local.conftest import eventually, free_port, get, is_running, kill
 from tests.unit.local.deployment import SCORE, Deployment, stored_model
 from tests.unit.local.load import Load
@@ -98,16 +99,16 @@ def test_a_second_up_changes_nothing(deployment: Deployment) -> None:
 
 
 def test_a_preview_touches_nothing(deployment: Deployment) -> None:
-    context = Context("urn", deployment.lines, preview=True)
-    resource_id, outputs = asyncio.run(deployment.service.create(context, deployment.checked()))
+    preview = context("slipway:index:LocalService", "mnist", preview=True)
+    resource_id, outputs = asyncio.run(deployment.service.create(preview, deployment.checked()))
     assert (resource_id, outputs["scoringUri"]) == ("demo/mnist", f"http://127.0.0.1:{deployment.port}/score")
     assert not (deployment.home / "services").exists()
 
 
 def test_a_preview_with_what_is_not_known_yet_knows_no_revision(deployment: Deployment) -> None:
     deployment.inputs["environmentDigest"] = UNKNOWN
-    context = Context("urn", deployment.lines, preview=True)
-    _, outputs = asyncio.run(deployment.service.create(context, deployment.checked()))
+    preview = context("slipway:index:LocalService", "mnist", preview=True)
+    _, outputs = asyncio.run(deployment.service.create(preview, deployment.checked()))
     assert outputs["revision"] is UNKNOWN
 
 
