@@ -89,7 +89,7 @@ class RegistryServiceArgs(TypedDict):
     path: pulumi.Input[str]
     """Folder of the service. What the registry stores lies in it and goes with it."""
     port: pulumi.Input[int]
-    """TCP port on this machine's loopback."""
+    """TCP port."""
     tier: pulumi.Input[str]
     """Tier of the registry."""
     quota_bytes: pulumi.Input[int]
@@ -100,13 +100,28 @@ class RegistryServiceArgs(TypedDict):
     """Memory that the registry tries to stay within, in bytes."""
     retention_days: NotRequired[pulumi.Input[int] | None]
     """After how many days a manifest without a tag goes; they stay where it is not given."""
+    bind: NotRequired[pulumi.Input[str] | None]
+    """IP address to listen on; 127.0.0.1 where it is not given. Any other than loopback needs a certificate."""
+    host: NotRequired[pulumi.Input[str] | None]
+    """Name or address by which clients reach it; `bind` where it is not given. 0.0.0.0 needs one."""
+    certificate: NotRequired[pulumi.Input[str] | None]
+    """PEM. With it and its key the registry speaks TLS."""
+    private_key: NotRequired[pulumi.Input[str] | None]
+    """PEM; a secret."""
+    replicas: NotRequired[pulumi.Input[int] | None]
+    """How many registries serve the same data behind the one port: 1, where it is not given, to 4."""
+    webhooks: NotRequired[pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]] | None]
+    """Where events go: `name`, `url`, and perhaps `actions` (`push`, `delete`, `pull`; by default the first two),
+    `scope` (`REPOSITORY[:TAG]`, with `*`) and `headers`. What is secret in it is to be marked so."""
+    webhook_limit: NotRequired[pulumi.Input[int] | None]
+    """How many webhooks the tier has."""
 
 
 class RegistryService(_SlipwayResource):
     """A registry on this machine, with generated credentials."""
 
     address: pulumi.Output[str]
-    """HOST:PORT."""
+    """HOST:PORT; with https:// before it where it speaks TLS on loopback."""
     username: pulumi.Output[str]
     """The one user."""
     password: pulumi.Output[str]

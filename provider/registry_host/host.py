@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from provider.content.errors import ContentError
@@ -20,7 +20,8 @@ from provider.local.layout import is_held, read_json, remove_if_empty, remove_tr
 from provider.local.listener import bind
 from provider.local.surroundings import base_environment
 from provider.registry.auth import Credentials
-from provider.registry_host.spec import HOST, Files, Spec
+from provider.registry_host.processes import python
+from provider.registry_host.spec import Files, Spec
 from provider.registry_host.usage import used_bytes
 
 _USER = "slipway"
@@ -32,7 +33,19 @@ _POLL_SECONDS = 0.02
 _MOST_FAILURES = 3
 """How often a registry or its keeper may end at its start before it is given up."""
 _PROGRAMS = ("docker-registry", "registry")
-_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key, PEM."""
+
+    certificate: str
+    private_key: str = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Names exactly these two."""
+        return hashlib.sha256(f"{self.certificate}\0{self.private_key}".encode()).hexdigest()[:16]
 
 
 def program() -> str:
@@ -53,10 +66,10 @@ def is_running(folder: Path) -> bool:
     return is_held(Files(folder).lock)
 
 
-def port_conflict(folder: Path, port: int) -> str | None:
-    """What keeps the registry from listening on `port`; None: nothing does."""
+def port_conflict(folder: Path, address: str, port: int) -> tuple[str, str] | None:
+    """What keeps the registry from listening there: the property that it is about, and why; None: nothing does."""
     if not 1 <= port <= 65535:
-        return f"{port} is no TCP port; choose one from {ports.first_unprivileged()} to 65535"
+        return "port", f"{port} is no TCP port; choose one from {ports.first_unprivileged()} to 65535"
     files = Files(folder)
     spec = read_json(files.spec)
     own = spec is not None and spec.get("port") == port
@@ -66,10 +79,11 @@ def port_conflict(folder: Path, port: int) -> str | None:
     deadline = time.monotonic() + (_END_SECONDS if own else 0.0)
     while True:
         try:
-            bind(HOST, port).close()
+            bind(address, port).close()
         except OSError as error:
             if time.monotonic() > deadline:
-                return ports.refusal(error, HOST, port, ports.holder(port))[1]
+                about, why = ports.refusal(error, address, port, ports.holder(port))
+                return ("bind" if about == "host" else about), why
             time.sleep(_POLL_SECONDS)
         else:
             return None
@@ -103,15 +117,17 @@ def state(folder: Path) -> str:
     return str(status.get("state"))
 
 
-def apply(folder: Path, spec: Spec, watch: Watch) -> Credentials:
+def apply(folder: Path, spec: Spec, watch: Watch, pair: Pair | None = None) -> Credentials:
     """Makes the service what `spec` says, and waits until it serves. Idempotent; safe to kill and repeat.
 
+    `pair`: the certificate and the key to speak TLS with, in place of what `spec` says of them.
     Raises `ContentError`."""
     files = Files(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         credentials = _credentials(files)
+        spec = replace(spec, certificate=_keep(files, pair))
         write_json(files.spec, asdict(spec))
     except OSError as error:
         raise ContentError(f"the registry's folder {folder} cannot be written: {error.strerror}") from error
@@ -126,7 +142,7 @@ def apply(folder: Path, spec: Spec, watch: Watch) -> Credentials:
         if status != "Stopped":
             break
     raise ContentError(
-        f"the registry on {HOST}:{spec.port} does not serve ({status}): {_last_lines(files)}; mend that, then run "
+        f"the registry on {spec.bind}:{spec.port} does not serve ({status}): {_last_lines(files)}; mend that, then run "
         f"`pulumi up` again"
     )
 
@@ -167,6 +183,29 @@ def _credentials(files: Files) -> Credentials:
     return known
 
 
+def certificate_of(folder: Path) -> Pair | None:
+    """The certificate and the key that the service speaks TLS with; None where it speaks none."""
+    files, spec = Files(folder), asked_for(folder)
+    if spec is None or spec.certificate is None:
+        return None
+    try:
+        pair = Pair(files.certificate.read_text(), files.private_key.read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
+    return pair if pair.digest == spec.certificate else None
+
+
+def _keep(files: Files, pair: Pair | None) -> str | None:
+    if pair is None:
+        files.certificate.unlink(missing_ok=True)
+        files.private_key.unlink(missing_ok=True)
+        return None
+    if certificate_of(files.folder) != pair:
+        _write_private(files.private_key, pair.private_key)
+        _write_private(files.certificate, pair.certificate)
+    return pair.digest
+
+
 def _write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -179,15 +218,12 @@ def _write_private(path: Path, text: str) -> None:
 def _start(files: Files) -> None:
     files.status.unlink(missing_ok=True)  # that of an earlier keeper
     with os.fdopen(os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
-        # Not the user's settings of Python, and not `pulumi`'s environment: it holds passphrases.
-        launch = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from pathlib import Path; "
-        launch += "from provider.registry_host.keeper import main; main(Path(sys.argv[1]))"
         subprocess.run(
-            [sys.executable, "-I", "-S", "-c", launch, str(files.folder)],
+            python("keeper", files.folder),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=base_environment(os.environ),
+            env=base_environment(os.environ),  # not `pulumi`'s: it holds passphrases
             cwd="/",
             start_new_session=True,
             check=True,
@@ -206,7 +242,7 @@ def _wait(files: Files, spec: Spec, deadline: float, watch: Watch) -> str:
             found = str(status.get("state"))
             if found == "Serving":
                 return found
-            if found == "Failing" and status.get("failures", 0) >= _MOST_FAILURES:
+            if status.get("failures", 0) >= _MOST_FAILURES:
                 break
         if not alive:
             return "Stopped"

@@ -4,69 +4,89 @@ It starts the registry, starts it again (with growing pauses) when it ends, and 
 grow beyond what is left (RLIMIT_FSIZE, set anew each second), so that a registry that is full refuses uploads and goes
 on serving and deleting. Now and then, when nothing was written for a while, it stops the registry for a moment and
 removes what nothing refers to. SIGHUP: what is asked for has changed; SIGTERM: end. The registry ends with it.
+
+A registry with replicas is several processes on the same data behind one port (`front`); one with webhooks has a
+process that delivers events (`courier`).
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import fcntl
+import http.client
 import json
 import math
 import os
 import resource
 import secrets
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from provider.local.layout import read_json, write_json
-from provider.registry_host import usage
-from provider.registry_host.spec import HOST, Files, Spec, configuration
+from provider.local.listener import bind
+from provider.registry_host import events, usage
+from provider.registry_host.processes import POLL_SECONDS, SIGNALS, Kept, child, end, python
+from provider.registry_host.spec import LOOPBACK, TOKEN_VARIABLE, Events, Files, Spec, configuration, socket_name
 
-_SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 _TICK_SECONDS = 1.0
-_POLL_SECONDS = 0.02
-_LONGEST_PAUSE = 30.0
-_STEADY_SECONDS = 10.0
-"""A registry that ran this long has not failed to start."""
 _QUIET_SECONDS = 600.0
 """How long nothing must have been written before anything is cleaned up: a blob whose manifest is still to come is
 referred to by nothing."""
-_KILL_AFTER_SECONDS = 65.0
 _LOCK_SECONDS = 0.5
 """Whoever only looks whether there is a keeper holds the lock for a moment."""
 _LARGEST_LOG = 4 * 1024 * 1024
 _MEASURING_SHARE = 20
 """Measuring may take this part of the time."""
+_SECONDS_A_DAY = 86400
+_BACKLOG = 512
+_ANSWER_SECONDS = 5.0
+_ROLL_SECONDS = 20.0
+"""How long a registry that took another's place may take to serve, before the next one is stopped."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a registry is started with."""
+
+    command: list[str]
+    configuration: dict[str, Any]
+    environment: dict[str, str]
+    certificate: str | None
+    """Names the files that it reads beside its configuration."""
 
 
 class Keeper:
-    """One registry and its process."""
+    """The registries of one service, and what stands beside them."""
 
     def __init__(self, folder: Path) -> None:
         self._files = Files(folder)
         self._spec = self._read_spec()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
-        self._failures = 0
-        self._next_start = 0.0
+        self._registries: list[Kept] = []
+        self._launches: list[Launch] = []
+        self._front: Kept | None = None
+        self._courier: Kept | None = None
+        self._public: socket.socket | None = None
+        self._events: tuple[socket.socket, Events] | None = None
+        self._said: dict[str, Any] = {}
         self._next_measure = 0.0
-        self._next_collection = time.monotonic() + self._spec.collect_seconds
-        self._serving = False
+        self._next_collection = time.monotonic() + self._seconds_to_collection()
 
     def run(self) -> None:
         """Keeps the registry until SIGTERM."""
+        self._set_up()
         while self._files.spec.exists():  # whoever removes the folder is done with the registry
             self._tick()
-            wait = _TICK_SECONDS if self._serving else _POLL_SECONDS
-            received = signal.sigtimedwait(_SIGNALS, wait)
+            wait = _TICK_SECONDS if self._state() == "Serving" else POLL_SECONDS
+            received = signal.sigtimedwait(SIGNALS, wait)
             if received is None:
                 continue
             if received.si_signo == signal.SIGTERM:
@@ -74,142 +94,288 @@ class Keeper:
             if received.si_signo == signal.SIGHUP:
                 self._change(self._read_spec())
         self._stop()
+        end([kept for kept in (self._courier,) if kept is not None], self._measure)
+
+    # -- what runs
+
+    def _set_up(self) -> None:
+        """Makes what is asked for, as far as it is not there; the ticks start it."""
+        if self._spec.webhooks and self._courier is None:
+            self._courier = Kept("the events' courier", self._start_courier)
+        if not self._registries:
+            self._launches = self._wanted()
+            self._registries = [self._registry(place) for place in range(self._spec.replicas)]
+        if self._spec.replicas > 1 and self._front is None:
+            self._front = Kept("the way to the replicas", self._start_front, self._answers_clients)
+
+    def _registry(self, place: int) -> Kept:
+        name = "the registry" if self._spec.replicas == 1 else f"the registry's replica {place}"
+        return Kept(name, lambda: self._start_registry(place), lambda: self._answers(place))
+
+    def _kept(self) -> list[Kept]:
+        return [*self._registries, *(kept for kept in (self._front, self._courier) if kept is not None)]
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        process = self._process
-        if process is not None and process.poll() is not None:
-            self._ended(process.returncode, now)
-        if self._process is None and now >= self._next_start:
-            self._start()
-        if now >= self._next_measure:
-            self._limit()
-            self._next_measure = time.monotonic() + max(_TICK_SECONDS, (time.monotonic() - now) * _MEASURING_SHARE)
-        if not self._serving and self._process is not None and self._answers():
-            self._serving = True
-            self._say(state="Serving", pid=self._process.pid)
-        if now >= self._next_collection and time.time() - usage.last_written(self._files.data) > _QUIET_SECONDS:
+        for kept in self._kept():
+            kept.tend()
+        self._measure()
+        self._say(self._state())
+        quiet = time.time() - usage.last_written(self._files.data) > _QUIET_SECONDS
+        if time.monotonic() >= self._next_collection and quiet:
             self._collect()
 
-    def _start(self) -> None:
-        self._write_configuration()
-        environment = {
-            **os.environ,
-            # What a Go program can be told: how many threads run at once, and when to collect its garbage harder.
-            "GOMAXPROCS": str(max(1, math.ceil(self._spec.cpus))),
-            "GOMEMLIMIT": str(self._spec.memory_bytes),
-            "OTEL_TRACES_EXPORTER": "none",
-        }
-        self._process = subprocess.Popen(
-            [self._spec.program, "serve", str(self._files.configuration)],
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            preexec_fn=_in_child,
-        )
-        self._started = time.monotonic()
-        self._next_measure = 0.0
-        self._say(state="Starting", pid=self._process.pid)
+    def _state(self) -> str:
+        kept = self._kept()
+        if all(one.serving for one in kept):
+            return "Serving"
+        if any(one.serving for one in self._registries) and (self._front is None or self._front.serving):
+            return "Degraded" if any(one.failures for one in kept) else "Starting"
+        return "Failing" if any(one.failures and not one.serving for one in kept) else "Starting"
 
-    def _ended(self, code: int, now: float) -> None:
-        steady = now - self._started > _STEADY_SECONDS
-        self._failures = 0 if steady else self._failures + 1
-        self._next_start = now + min(_LONGEST_PAUSE, 0.1 * 2**self._failures)
-        self._process, self._serving = None, False
-        self._say(state="Failing", failures=self._failures)
-        print(f"the registry ended with {code}; it is started again", file=sys.stderr, flush=True)
+    # -- changes
 
     def _change(self, spec: Spec) -> None:
-        if spec != self._spec:
-            # A request that has begun is carried to its end; one that comes meanwhile is refused, and tried again.
-            before, self._spec = self._spec, spec
-            seen = ("program", "port", "cpus", "memory_bytes")
-            restart = any(getattr(before, name) != getattr(spec, name) for name in seen)
-            self._next_collection = min(self._next_collection, time.monotonic() + spec.collect_seconds)
-            self._next_measure = 0.0
-            if restart:
-                self._stop()
-        if self._process is not None and self._serving:
-            self._limit()
-            self._say(state="Serving", pid=self._process.pid)
-        self._next_start, self._failures = 0.0, 0
+        """A request that has begun is carried to its end; one that no registry takes is tried again by the client."""
+        before, self._spec = self._spec, spec
+        self._next_collection = min(self._next_collection, time.monotonic() + self._seconds_to_collection())
+        self._next_measure = 0.0
+        if self._courier is not None:
+            self._courier.signal(signal.SIGHUP)
+        if (before.bind, before.port, before.replicas) != (spec.bind, spec.port, spec.replicas):
+            self._stop()
+        self._set_up()
+        self._renew()
+        if not spec.webhooks and self._courier is not None:
+            end([self._courier], self._measure)
+            self._courier = None
+            self._files.events.unlink(missing_ok=True)
+        for kept in self._kept():
+            kept.hurry()
+        self._measure()
+        self._said = {}  # whoever asked waits for an answer
+
+    def _renew(self) -> None:
+        """Gives each registry that is to run otherwise its new form, one after the other."""
+        for place, launch in enumerate(self._wanted()):
+            if launch == self._launches[place]:
+                continue
+            end([self._registries[place]], self._measure)
+            self._launches[place] = launch
+            self._registries[place].hurry()
+            deadline = time.monotonic() + _ROLL_SECONDS
+            while len(self._registries) > 1 and not self._registries[place].serving and time.monotonic() < deadline:
+                self._registries[place].tend()
+                self._measure()
+                time.sleep(POLL_SECONDS)
 
     def _stop(self) -> None:
-        process, self._process, self._serving = self._process, None, False
-        if process is None:
-            return
-        process.terminate()
-        try:
-            process.wait(_KILL_AFTER_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        """Ends the registries, and what leads to them."""
+        stopping = [*([] if self._front is None else [self._front]), *self._registries]
+        self._front, self._registries = None, []
+        if self._public is not None:
+            self._public.close()
+            self._public = None
+        end(stopping, self._measure)
 
-    def _limit(self) -> None:
-        """Lets no file grow beyond what is left of the quota."""
-        process = self._process
-        if process is None:
-            return
-        if self._files.log.stat().st_size > _LARGEST_LOG:
-            os.truncate(self._files.log, 0)  # it is appended to
-        left = max(0, self._spec.quota_bytes - usage.used_bytes(self._files.data))
+    def _wanted(self) -> list[Launch]:
+        spec = self._spec
+        environment = {
+            # What a Go program can be told: how many threads run at once, and when to collect its garbage harder.
+            "GOMAXPROCS": str(max(1, math.ceil(spec.cpus / spec.replicas))),
+            "GOMEMLIMIT": str(spec.memory_bytes // spec.replicas),
+            "OTEL_TRACES_EXPORTER": "none",
+        }
+        secret, receiver = self._secret(), self._receiver() if spec.webhooks else None
+        return [
+            Launch(
+                [spec.program, "serve", str(self._files.configuration_of(place))],
+                configuration(self._files, spec, secret, place, receiver),
+                environment,
+                spec.certificate,
+            )
+            for place in range(spec.replicas)
+        ]
+
+    # -- starting
+
+    def _start_registry(self, place: int) -> subprocess.Popen[bytes]:
+        launch = self._launches[place]
+        self._files.data.mkdir(exist_ok=True)
+        # JSON is YAML. The umask keeps it from others.
+        write_json(self._files.configuration_of(place), launch.configuration)
+        self._next_measure = 0.0
+        return child(launch.command, env={**os.environ, **launch.environment}, cwd=self._files.folder)
+
+    def _start_front(self) -> subprocess.Popen[bytes]:
+        if self._public is None:
+            self._public = bind(self._spec.bind, self._spec.port)
+            self._public.listen(_BACKLOG)
+        descriptor = self._public.fileno()
+        sockets = [socket_name(place) for place in range(self._spec.replicas)]
+        return child(python("front", descriptor, *sockets), pass_fds=[descriptor], cwd=self._files.folder)
+
+    def _start_courier(self) -> subprocess.Popen[bytes]:
+        receiver = self._receiver()
+        assert self._events is not None  # noqa: S101 - the receiver's
+        descriptor = self._events[0].fileno()
+        return child(
+            python("courier", self._files.folder, descriptor),
+            env={**os.environ, TOKEN_VARIABLE: receiver.token},
+            pass_fds=[descriptor],
+            cwd="/",
+            unblock=False,  # it waits for signals, and one may come before it does
+        )
+
+    def _receiver(self) -> Events:
+        """Where events go. The socket stays open while the courier is started again: what comes then waits."""
+        if self._events is None:
+            listening = bind(LOOPBACK, 0)
+            listening.listen(_BACKLOG)
+            listening.setblocking(True)
+            self._events = listening, Events(listening.getsockname()[1], secrets.token_hex(32))
+        return self._events[1]
+
+    def _secret(self) -> str:
         try:
-            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (left, resource.RLIM_INFINITY))
-        except ProcessLookupError:
-            return  # it has ended: the next tick sees that
+            return str(json.loads(self._files.configuration.read_bytes())["http"]["secret"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return self._launches[0].configuration["http"]["secret"] if self._launches else secrets.token_hex(32)
+
+    # -- looking after
+
+    def _answers(self, place: int) -> bool:
+        if self._spec.replicas == 1:
+            return self._answers_clients()
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_ANSWER_SECONDS)
+        try:
+            # The keeper's own working directory is the service's folder, as the registries' is.
+            connection.connect(socket_name(place))
+            return self._is_registry(connection)
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _answers_clients(self) -> bool:
+        try:
+            with socket.create_connection((self._spec.near, self._spec.port), timeout=_ANSWER_SECONDS) as connection:
+                return self._is_registry(connection)
+        except OSError:
+            return False
+
+    def _is_registry(self, connection: socket.socket) -> bool:
+        """Whether a registry answers: it asks who is there."""
+        if self._spec.certificate is not None:
+            # It is asked whether it lives, not who it is; and nothing is told to it.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection = context.wrap_socket(connection)
+        asking = http.client.HTTPConnection(self._spec.host, self._spec.port)
+        asking.sock = connection
+        try:
+            asking.request("GET", "/v2/")
+            return asking.getresponse().status in (200, 401)
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            asking.close()
+
+    def _measure(self) -> None:
+        """Lets no file grow beyond what is left of the quota; now and then."""
+        now = time.monotonic()
+        if now < self._next_measure:
+            return
+        with contextlib.suppress(OSError):  # removed meanwhile
+            if self._files.log.stat().st_size > _LARGEST_LOG:
+                os.truncate(self._files.log, 0)  # it is appended to
+        left = max(0, self._spec.quota_bytes - usage.used_bytes(self._files.data))
+        for registry in self._registries:
+            if registry.pid is not None:
+                with contextlib.suppress(ProcessLookupError):  # it has ended: the next tick sees that
+                    resource.prlimit(registry.pid, resource.RLIMIT_FSIZE, (left, resource.RLIM_INFINITY))
+        self._next_measure = time.monotonic() + max(_TICK_SECONDS, (time.monotonic() - now) * _MEASURING_SHARE)
+
+    # -- cleaning
+
+    def _seconds_to_collection(self) -> float:
+        """Also counted while no keeper ran, as on a machine that is switched off each night."""
+        wait = float(self._spec.collect_seconds)
+        try:
+            since = time.time() - self._files.collected.stat().st_mtime
+        except OSError:
+            self._note_collection()
+            return wait
+        return wait - min(wait, max(0.0, since))
+
+    def _note_collection(self) -> None:
+        with contextlib.suppress(OSError):  # it comes early, then
+            self._files.collected.touch(mode=0o600)
+            os.utime(self._files.collected)
 
     def _collect(self) -> None:
-        """Removes what nothing refers to, while the registry stands still."""
-        self._next_collection = time.monotonic() + self._spec.collect_seconds
-        self._say(state="Collecting")
-        self._stop()
+        """Removes what nothing refers to, while the registries stand still."""
+        self._say("Collecting")
+        end(self._registries, self._measure)
         if self._spec.retention_days is not None:
-            for name in usage.drop_untagged(self._files.data, time.time() - self._spec.retention_days * 86400):
+            before = time.time() - self._spec.retention_days * _SECONDS_A_DAY
+            for name in usage.drop_untagged(self._files.data, before):
                 print(f"removed {name}: no tag names it", file=sys.stderr, flush=True)
+                self._announce(name)
         command = [self._spec.program, "garbage-collect", str(self._files.configuration)]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
         if done.returncode:
             print(f"removing what is not referred to ended with {done.returncode}", file=sys.stderr, flush=True)
-        self._next_start = 0.0
+        self._note_collection()
+        self._next_collection = time.monotonic() + self._spec.collect_seconds
 
-    def _answers(self) -> bool:
+    def _announce(self, name: str) -> None:
+        """Tells the courier of a manifest that was removed, before what it was is gone."""
+        if self._courier is None:
+            return
+        receiver, (repository, _, digest) = self._receiver(), name.partition("@")
+        moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        document = events.deleted(repository, digest, secrets.token_hex(16), moment)
+        headers = {"Authorization": f"Bearer {receiver.token}"}
+        url = f"http://{LOOPBACK}:{receiver.port}/"
+        request = urllib.request.Request(url, json.dumps(document).encode(), headers)
         try:
-            with urllib.request.urlopen(f"http://{HOST}:{self._spec.port}/v2/", timeout=5):
-                return True
-        except urllib.error.HTTPError as error:
-            error.close()
-            return error.code == 401
-        except OSError:
-            return False
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=_ANSWER_SECONDS):
+                return
+        except OSError as error:
+            print(f"the removal of {name} is told to nobody: {error}", file=sys.stderr, flush=True)
 
-    def _write_configuration(self) -> None:
-        try:
-            secret = json.loads(self._files.configuration.read_bytes())["http"]["secret"]
-        except (OSError, ValueError, KeyError, TypeError):
-            secret = secrets.token_hex(32)
-        self._files.data.mkdir(exist_ok=True)
-        # JSON is YAML. The umask keeps it from others.
-        write_json(self._files.configuration, configuration(self._files, self._spec, secret))
+    # -- telling
 
-    def _say(self, **status: Any) -> None:
-        write_json(self._files.status, {"spec": self._spec.digest, "keeper": os.getpid(), **status}, durable=False)
+    def _say(self, state: str) -> None:
+        said = {
+            "spec": self._spec.digest,
+            "keeper": os.getpid(),
+            "state": state,
+            "failures": max((kept.failures for kept in self._kept() if not kept.serving), default=0),
+            "pid": self._registries[0].pid if self._registries else None,
+            "replicas": [registry.pid for registry in self._registries],
+            "front": None if self._front is None else self._front.pid,
+            "courier": None if self._courier is None else self._courier.pid,
+        }
+        if said == self._said:
+            return
+        with contextlib.suppress(OSError):  # the disk is full: the registry goes on serving, and this comes later
+            write_json(self._files.status, said, durable=False)
+            self._said = said
 
     def _read_spec(self) -> Spec:
         return Spec(**(read_json(self._files.spec) or {}))
 
 
-def _in_child() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def main(folder: Path) -> None:
+def main(folder: str) -> None:
     """Becomes the keeper of `folder`, unless there is one; the caller's process ends at once."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # whoever finds the lock held may send one
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # whoever finds the lock held may send one
     if os.fork():
         os._exit(0)
     os.umask(0o077)
-    lock = os.open(Files(folder).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.chdir(folder)
+    lock = os.open(Files(Path(folder)).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
@@ -218,9 +384,9 @@ def main(folder: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 return
-            time.sleep(_POLL_SECONDS)
-    Keeper(folder).run()
+            time.sleep(POLL_SECONDS)
+    Keeper(Path(folder)).run()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from provider.content.watch import Watch
 from provider.registry.client import Registry
+from provider.registry_host import host
 from tests.registry.faulty_proxy import FaultyProxy
 from tests.registry.registry_process import RegistryProcess
+from tests.registry.service import Service
 from tests.registry.support import QUICK
 
 
@@ -40,3 +44,11 @@ def registry(proxy: FaultyProxy) -> Registry:
 def name(request: pytest.FixtureRequest) -> str:
     """A repository's name that no other test has."""
     return "-".join(re.findall("[a-z0-9]+", request.node.name.lower()))
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A registry service that is not there yet, and goes with the test."""
+    service = Service(tmp_path / "demo" / "registry")
+    yield service
+    host.remove(service.folder, Watch())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -10,119 +9,22 @@ import signal
 import stat
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from provider.content.watch import Watch
-from provider.local.layout import read_json
 from provider.registry.auth import Credentials
 from provider.registry.client import Registry
 from provider.registry.errors import RegistryDeniedError, RegistryFullError
-from provider.registry.patience import Patience
 from provider.registry_host import host, keeper, usage
 from provider.registry_host.spec import Files
-from provider.registry_service import RegistryService
-from provider.resource import Context, Failure, ResourceError
-from provider.values import UNKNOWN, Properties
+from provider.resource import ResourceError
+from provider.values import UNKNOWN
 from tests.registry.registry_process import DEADLINE, RegistryProcess, free_port
+from tests.registry.service import Service, context, eventually, is_alive, run
 from tests.registry.support import MANIFEST, MIB, content, manifest_of, put, read
-
-T = TypeVar("T")
-PATIENT = Patience(attempts=100, first_pause=0.05, longest_pause=0.2)
-
-
-class Lines:
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def info(self, message: str) -> None:
-        self.lines.append(message)
-
-    warning = status = info
-
-
-def run(operation: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(operation)
-
-
-def context(*, preview: bool = False, log: Lines | None = None) -> Context:
-    return Context("urn:pulumi:dev::slipway::slipway:index:RegistryService::registry", log or Lines(), preview)
-
-
-def eventually(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE} s: {what}"
-        time.sleep(0.01)
-    return value
-
-
-class Service:
-    """One service under test."""
-
-    resource = RegistryService()
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.inputs: Properties = {
-            "path": str(folder),
-            "port": free_port(),
-            "tier": "Basic",
-            "quotaBytes": 64 * MIB,
-            "cpus": 0.5,
-            "memoryBytes": 256 * MIB,
-        }
-        self.state: Properties = {}
-
-    def up(self, **changed: Any) -> Properties:
-        """As `pulumi up` does it, with some inputs changed."""
-        self.inputs.update(changed)
-        inputs, failures = run(self.resource.check(context(), self.inputs))
-        assert failures == []
-        if not self.state:
-            _, self.state = run(self.resource.create(context(), inputs))
-        elif self.resource.diff(self.state, inputs):
-            self.state = run(self.resource.update(context(), str(self.folder), self.state, inputs))
-        return self.state
-
-    def refresh(self) -> Properties | None:
-        found = run(self.resource.read(context(), str(self.folder), self.state))
-        self.state = found or {}
-        return found
-
-    def down(self) -> None:
-        run(self.resource.delete(context(), str(self.folder), self.state))
-
-    def failures(self, **changed: Any) -> list[Failure]:
-        return run(self.resource.check(context(preview=True), {**self.inputs, **changed}))[1]
-
-    def registry(self) -> Registry:
-        credentials = Credentials(self.state["username"], self.state["password"])
-        return Registry(self.state["address"], credentials, patience=PATIENT)
-
-    def status(self) -> dict[str, Any]:
-        found = read_json(Files(self.folder).status)
-        assert isinstance(found, dict)
-        return found
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    service = Service(tmp_path / "demo" / "registry")
-    yield service
-    host.remove(service.folder, Watch())
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_it_serves_whoever_has_the_generated_credentials(service: Service, name: str) -> None:
@@ -331,9 +233,7 @@ def test_what_cannot_be_is_refused(service: Service, wrong: dict[str, Any]) -> N
 # --- cleaning
 
 
-def test_what_nothing_refers_to_is_removed_and_what_is_named_stays(
-    service: Service, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nothing_refers_to_is_removed_and_what_is_named_stays(service: Service, name: str) -> None:
     """With a keeper's own steps, without its waiting."""
     service.up()
     repository = service.registry().repository(name)
@@ -358,7 +258,6 @@ def test_what_nothing_refers_to_is_removed_and_what_is_named_stays(
     assert f"{name}@{goes}" in gone
     assert f"{name}@{stays}" not in gone
     assert f"{name}@{child_digest}" not in gone
-    monkeypatch.setattr(keeper.Keeper, "_stop", lambda _: None)
     keeper.Keeper(service.folder)._collect()
     service.refresh()
     service.up()
