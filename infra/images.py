@@ -38,7 +38,7 @@ class ImageFinder:
                 location=str(self._folder / "layout"),
                 repository=str(entry["repository"]),
                 digest=str(entry["digest"]),
-                python_version=str(entry["pythonVersion"]) if name == "python" else None,
+                python_version=_minor(str(entry["pythonVersion"])) if name == "python" else None,
                 platforms=tuple(entry["platforms"]),
             )
         except (FileNotFoundError, NotADirectoryError):
@@ -56,13 +56,18 @@ class ImageFinder:
         host, repository, tag, digest = parts_of(reference)
         version = self._images.python_version
         if name == "python" and version is None:
-            match = re.match(r"3\.\d+", tag or "")
-            if match is None:
+            version = _minor(tag or "")
+            if version is None:
                 self._report("images.pythonVersion", f'is missing: {reference} does not tell its Python; add "3.12"')
                 return None
-            version = match[0]
         location = self._images.mirror or host
         return ImagePlan(location, repository, digest, version if name == "python" else None, None)
+
+
+def _minor(text: str) -> str | None:
+    """`3.12` of `3.12.4` and of `3.12-slim`."""
+    match = re.match(r"3\.\d+", text)
+    return None if match is None else match[0]
 
 
 def platform_mistake(image: ImagePlan, platform: str) -> str | None:

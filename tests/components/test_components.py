@@ -15,8 +15,17 @@ import pytest
 from pulumi.runtime import mocks as pulumi_mocks
 
 from components.environment import server_requirements
-from infra.config import LayoutRegistry, LocalDeployment, LocalTarget, Model, Workspace
-from infra.plan import DeploymentPlan, EnvironmentPlan, ModelReference, ServicePlan, StackPlan
+from infra.config import (
+    ExternalRegistry,
+    LayoutRegistry,
+    LocalDeployment,
+    LocalTarget,
+    Model,
+    SecretReference,
+    ServiceRegistry,
+    Workspace,
+)
+from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, PackagePlan, ServicePlan, StackPlan
 from infra.stack import deploy
 
 OUTPUTS: dict[str, dict[str, Any]] = {
@@ -24,7 +33,12 @@ OUTPUTS: dict[str, dict[str, Any]] = {
         "version": 2,
         "digest": "sha256:m2",
         "versions": {"1": "sha256:one", "2": "sha256:two"},
+        "sizes": {"1": 5, "2": 7},
+        "repository": "models/digits",
     },
+    "slipway:index:RegistryService": {"address": "127.0.0.1:5000", "username": "slipway", "password": "generated"},
+    "slipway:index:MirroredImage": {"reference": "registry/base@sha256:base"},
+    "slipway:index:ServiceImage": {"reference": "registry/app@sha256:i", "revision": "def", "digest": "sha256:i"},
     "slipway:index:PythonEnvironment": {"python": "/home/env/bin/python", "lockDigest": "sha256:lock"},
     "slipway:index:LocalService": {"revision": "abc"},
     "slipway:index:Endpoint": {"state": "Healthy", "message": ""},
@@ -177,6 +191,84 @@ def test_aliases_and_samples_go_to_the_registry(recorder: Recorder, tmp_path: Pa
     assert inputs["aliases"] == {"champion": 1}
     assert inputs["sampleInput"] == "[1]"
     assert "sampleOutput" not in inputs
+
+
+def with_a_package(plan: StackPlan, *platforms: str) -> StackPlan:
+    package = PackagePlan((ModelReference("digits", None),), "score.py", Path("/project/src"), "minimal", platforms)
+    image = ImagePlan("/images/layout", "base/python", "sha256:base", "3.11", None)
+    return dataclasses.replace(plan, packages={"app": package}, python_image=image)
+
+
+def test_a_package_is_an_image_in_the_registry(recorder: Recorder) -> None:
+    outputs = declared(recorder, with_a_package(a_plan(), "linux/amd64"))
+
+    copy = recorder.registered["slipway:index:MirroredImage::python-image-copy"].inputs
+    assert copy["source"] == "/images/layout"
+    assert (copy["registry"], copy["repository"]) == ("/home/store", "base/python")
+    image = recorder.registered["slipway:index:ServiceImage::app-package-amd64-image"].inputs
+    assert image["base"] == "base/python@sha256:base"
+    assert image["repository"] == "packages/app"
+    assert image["models"] == [{"name": "digits", "version": 2, "digest": "sha256:two", "size": 7}]
+    assert image["modelLayout"] == "/home/store"
+    assert "modelRepositories" not in image
+    assert image["lockFile"] == "/project/stacks/locks/test.minimal.txt"
+    assert image["environmentDigest"] == "sha256:lock"
+    assert outputs["packages"] == {
+        "app": {"image": "registry/app@sha256:i", "revision": "def", "digest": "sha256:i"},
+    }
+
+
+def test_what_only_images_use_is_locked_and_not_installed(recorder: Recorder) -> None:
+    declared(recorder, with_a_package(a_plan(), "linux/amd64"))
+
+    assert recorder.registered["slipway:index:PythonEnvironment::minimal-packages"].inputs["installed"] is False
+    assert "installed" not in recorder.registered["slipway:index:PythonEnvironment::sklearn-packages"].inputs
+
+
+def test_a_package_for_several_platforms(recorder: Recorder) -> None:
+    outputs = declared(recorder, with_a_package(a_plan(), "linux/amd64", "linux/arm64"))
+
+    assert (
+        recorder.registered["slipway:index:ServiceImage::app-package-arm64-image"].inputs["platform"] == "linux/arm64"
+    )
+    assert sorted(outputs["packages"]["app"]["platforms"]) == ["linux/amd64", "linux/arm64"]
+
+
+def test_a_registry_that_runs_here(recorder: Recorder) -> None:
+    registry = ServiceRegistry(kind="service", tier="Premium", port=5000, retention_days=7)
+    outputs = declared(recorder, dataclasses.replace(a_plan(), registry=registry))
+
+    service = recorder.registered["slipway:index:RegistryService::registry-service"].inputs
+    assert service["path"] == "/home/registry"
+    assert (service["port"], service["retentionDays"]) == (5000, 7)
+    assert (service["quotaBytes"], service["cpus"], service["memoryBytes"]) == (500 * 2**30, 2, 2**30)
+    model = recorder.registered["slipway:index:ModelVersion::digits-version"].inputs
+    assert (model["store"], model["username"], model["parallel"]) == ("127.0.0.1:5000", "slipway", 16)
+    assert "quotaBytes" not in model
+    local = recorder.registered["slipway:index:LocalService::mnist-service"].inputs
+    assert local["modelRegistry"] == "127.0.0.1:5000"
+    assert local["modelRepositories"] == {"digits": "models/digits"}
+    assert outputs["registry"] == {"kind": "service", "tier": "Premium", "location": "127.0.0.1:5000"}
+
+
+def test_a_registry_that_is_there_already(recorder: Recorder) -> None:
+    pulumi.runtime.set_all_config({"slipway:registryPassword": "word"}, ["slipway:registryPassword"])
+    registry = ExternalRegistry(
+        kind="external",
+        tier="Standard",
+        address="registry.example/team",
+        username="ci",
+        password=SecretReference(secret="registryPassword"),
+    )
+    declared(recorder, dataclasses.replace(with_a_package(a_plan(), "linux/amd64"), registry=registry))
+
+    assert not [name for name in recorder.registered if "RegistryService" in name or "ImageLayout" in name]
+    model = recorder.registered["slipway:index:ModelVersion::digits-version"].inputs
+    assert (model["store"], model["username"], model["parallel"]) == ("registry.example/team", "ci", 6)
+    image = recorder.registered["slipway:index:ServiceImage::app-package-amd64-image"].inputs
+    assert image["repository"] == "test/demo/packages/app", "other stacks store in the same registry"
+    assert image["base"] == "test/demo/base/python@sha256:base"
+    assert image["modelRepositories"] == {"digits": "models/digits"}
 
 
 def test_a_version_that_is_not_registered_is_refused(recorder: Recorder) -> None:
