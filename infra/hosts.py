@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from infra.config import ContainerDeployment, ContainerTarget, LocalDeployment, LocalTarget, Service
+from infra.config import ContainerDeployment, ContainerTarget, LayoutRegistry, LocalDeployment, LocalTarget, Service
 from infra.plan import ServicePlan
 from infra.problems import Problem, near
 
@@ -43,6 +43,18 @@ def check(
             yield from _name(plan.deployment, plan.compute_target, target, path, file)
             yield from _socket_paths(name, plan, workspace, file)
     yield from _ports(plans, targets, file)
+
+
+def check_registry(targets: Targets, registry: object, file: str) -> Iterator[Problem]:
+    """Yields a registry that the engines of targets cannot pull from."""
+    for name, target in targets.items():
+        if isinstance(target, ContainerTarget) and isinstance(registry, LayoutRegistry):
+            yield Problem(
+                file,
+                "registry",
+                f"is an image layout on this machine, from which no Docker engine pulls, and computeTargets.{name} has "
+                f"one; choose `kind: service` with a port, or `kind: external` with an address",
+            )
 
 
 def _devices(

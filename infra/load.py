@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,7 +77,6 @@ class _Loader:
             for name, service in shaped.items()
             if (plan := self._service(name, service, targets, environments, models))
         }
-        images = self._validated(config.Images, sections.get("images", {}), ("images",))
         shaped_packages = self._each(config.Package, sections, "packages", config.DnsLabel)
         packages = {
             name: made
@@ -93,10 +92,13 @@ class _Loader:
         self.problems += references.check(shaped, services, known, self.file)
         self.problems += references.check_packages(shaped_packages, packages, known, self.file)
         self.problems += hosts.check(shaped, services, targets, workspace.name if workspace else "", self.file)
+        self.problems += hosts.check_registry(targets, registry, self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
         self.problems += preflight.check_services(services, self.file)
         self.problems += preflight.check_packages(packages, self.file)
+        images = self._validated(config.Images, sections.get("images", {}), ("images",))
+        python, router = self._images(images, packages, services, targets, environments) if images else (None, None)
         return StackPlan(
             workspace=workspace or config.Workspace(name="none"),
             registry=registry or config.LayoutRegistry(),
@@ -105,7 +107,8 @@ class _Loader:
             models=models,
             services=services,
             packages=packages,
-            python_image=None if images is None else self._python_image(images, packages, environments),
+            python_image=python,
+            router_image=router,
             notices=tuple(dict.fromkeys(self.environments.notices)),
         )
 
@@ -223,30 +226,35 @@ class _Loader:
             platforms=package.platforms,
         )
 
-    def _python_image(
+    def _images(
         self,
         images: config.Images,
         packages: Mapping[str, PackagePlan],
+        services: Mapping[str, ServicePlan],
+        targets: Mapping[str, LocalTarget | ContainerTarget],
         environments: Mapping[str, EnvironmentPlan],
-    ) -> ImagePlan | None:
-        """The image that images of services begin with, where there are any; they must fit it."""
-        if not packages:
-            return None
+    ) -> tuple[ImagePlan | None, ImagePlan | None]:
+        """What images of services begin with, and what routers run, where there are any; they must fit."""
+        uses = list(_image_uses(packages, services, targets))
+        hosts_used = [name for name, target in targets.items() if isinstance(target, ContainerTarget)]
+        if not uses and not hosts_used:
+            return None, None
         # Only a stack that makes images pays for looking.
         from infra.images import ImageFinder, platform_mistake, version_mistake
 
-        image = ImageFinder(images, self.made_images, self.report).find("python", f"packages.{next(iter(packages))}")
-        if image is None:
-            return None
-        for name, package in packages.items():
-            for index, platform in enumerate(package.platforms):
-                if mistake := platform_mistake(image, platform):
-                    self.report(f"packages.{name}.platforms[{index}]", mistake)
-            environment = environments.get(package.environment)
+        finder = ImageFinder(images, self.made_images, self.report)
+        router = finder.find("router", f"computeTargets.{hosts_used[0]}") if hosts_used else None
+        python = finder.find("python", uses[0].path) if uses else None
+        if python is None:
+            return None, router
+        for use in uses:
+            if mistake := platform_mistake(python, use.platform):
+                self.report(use.platform_path, mistake)
+            environment = environments.get(use.environment)
             version = None if environment is None else environment.python_version
-            if mistake := version_mistake(image, version, package.environment):
-                self.report(f"packages.{name}.inference.environment", mistake)
-        return image
+            if mistake := version_mistake(python, version, use.environment):
+                self.report(f"{use.path}.inference.environment", mistake)
+        return python, router
 
     def _environment(
         self,
@@ -303,6 +311,33 @@ class _Loader:
 @cache
 def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
+
+
+@dataclass(frozen=True)
+class _ImageUse:
+    """Something that makes an image."""
+
+    path: str
+    platform: str
+    platform_path: str
+    environment: str
+
+
+def _image_uses(
+    packages: Mapping[str, PackagePlan],
+    services: Mapping[str, ServicePlan],
+    targets: Mapping[str, LocalTarget | ContainerTarget],
+) -> Iterator[_ImageUse]:
+    for name, package in packages.items():
+        for index, platform in enumerate(package.platforms):
+            path = f"packages.{name}"
+            yield _ImageUse(path, platform, f"{path}.platforms[{index}]", package.environment)
+    for name, service in services.items():
+        target = targets[service.compute_target]
+        if isinstance(target, ContainerTarget):
+            where = f"computeTargets.{service.compute_target}.platform"
+            for deployment in service.deployments.values():
+                yield _ImageUse(f"services.{name}", target.platform, where, deployment.environment)
 
 
 def _first(value: V | None, otherwise: V) -> V:

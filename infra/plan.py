@@ -118,6 +118,8 @@ class StackPlan:
     packages: Mapping[str, PackagePlan] = field(default_factory=dict)
     python_image: ImagePlan | None = None
     """What images of services begin with, where anything needs one."""
+    router_image: ImagePlan | None = None
+    """What routers run, where a target has one."""
     notices: tuple[str, ...] = ()
     """What whoever deploys should know, though nothing is wrong with it."""
 

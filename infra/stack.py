@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ import pulumi
 from components import CopiedImage, Environment, Model, Package, Registry, Webservice, Workspace
 from components.image import ImageSource
 from components.registry import RegistryArgs
-from components.targets import ComputeTarget, LocalTarget
+from components.targets import ComputeTarget
 from components.webservice import DeploymentArgs
+from infra import config, targets
 from infra.config import ExternalRegistry, SecretReference, ServiceRegistry
 from infra.hosts import port_of
-from infra.plan import DeploymentPlan, EnvironmentPlan, PackagePlan, ServicePlan, StackPlan
+from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, PackagePlan, ServicePlan, StackPlan
+from provider import sdk
 
 
 def deploy(plan: StackPlan, root: Path, home: Path, stack: str) -> dict[str, Any]:
@@ -40,9 +42,7 @@ class _Stack:
         self.home = self.workspace.home
         self.below = pulumi.ResourceOptions(parent=self.workspace)
         self.registry = self._registry()
-        self.targets: dict[str, ComputeTarget] = {
-            name: LocalTarget(self.home, self.registry) for name in plan.compute_targets
-        }
+        self.targets = {name: self._target(name) for name in plan.compute_targets}
         self.models = {name: self._model(name) for name in plan.models}
         used = _used_environments(plan)
         self.environments = {
@@ -68,6 +68,30 @@ class _Stack:
                 if registry.ca_certificate is not None:
                     args["ca_certificate"] = (self.root / registry.ca_certificate).read_text(encoding="utf-8")
         return Registry("registry", args, self.below)
+
+    def _target(self, name: str) -> ComputeTarget:
+        match self.plan.compute_targets[name]:
+            case config.LocalTarget():
+                return targets.local(self.home, self.registry)
+            case config.ContainerTarget() as target:
+                image = self.plan.router_image
+                if image is None:
+                    raise ValueError("the plan has a router, and no image that it runs")
+                return targets.container(
+                    name,
+                    target,
+                    self.plan.workspace.name,
+                    self.root,
+                    self.registry,
+                    self._copied("router", image),
+                    lambda *args: targets.service_image(self.registry, *self._python_image, target.platform, *args),
+                    self.workspace,
+                )
+
+    @cached_property
+    def _authority(self) -> sdk.CertificateAuthority:
+        """Signs the certificates of services that are given none."""
+        return sdk.CertificateAuthority("authority", {"name": f"Slipway: {self.plan.workspace.name}"}, self.below)
 
     def _secret(self, reference: SecretReference | None) -> pulumi.Output[str] | None:
         return None if reference is None else pulumi.Config().require_secret(reference.secret)
@@ -103,13 +127,16 @@ class _Stack:
 
     def _environment(self, name: str, environment: EnvironmentPlan, *, installed: bool) -> Environment:
         lock_file = self.root / "stacks" / "locks" / f"{self.stack}.{name}.txt"
+        version = environment.python_version
+        if version is None and not installed:
+            version = self._python_image[1]
         return Environment(
             name,
             {
                 "home": self.home,
                 "pip": environment.pip,
                 "lock_file": str(lock_file),
-                "python_version": environment.python_version,
+                "python_version": version,
                 "environment_variables": environment.environment_variables,
                 "sources": environment.sources,
                 "torch_backend": environment.torch_backend,
@@ -126,9 +153,18 @@ class _Stack:
                 "deployments": {key: self._deployment(item) for key, item in service.deployments.items()},
                 "target": self.targets[service.compute_target],
                 "port": port_of(service.deployment),
+                "settings": self._settings(service),
             },
             self.below,
         )
+
+    def _settings(self, service: ServicePlan) -> Any:
+        """What only the service's kind of target knows."""
+        target = self.plan.compute_targets[service.compute_target]
+        match service.deployment, target:
+            case config.ContainerDeployment() as deployment, config.ContainerTarget():
+                return targets.container_settings(deployment, target, lambda: self._authority, self._secret)
+        return None
 
     def _deployment(self, deployment: DeploymentPlan) -> DeploymentArgs:
         sample, memory = deployment.sample_request, deployment.resources.memory_in_gb
@@ -151,11 +187,15 @@ class _Stack:
         image = self.plan.python_image
         if image is None or image.python_version is None:
             raise ValueError("the plan has images of services, and none that they begin with")
+        return self._copied("python", image), image.python_version
+
+    @cache  # noqa: B019 - one stack in a process
+    def _copied(self, name: str, image: ImagePlan) -> CopiedImage:
+        """An image of others in the registry."""
         source = ImageSource(image.location, image.repository, image.digest)
-        copy = CopiedImage(
-            "python-image", {"source": source, "registry": self.registry, "repository": "base/python"}, self.below
+        return CopiedImage(
+            f"{name}-image", {"source": source, "registry": self.registry, "repository": f"base/{name}"}, self.below
         )
-        return copy, image.python_version
 
     def _package(self, name: str, package: PackagePlan) -> Package:
         base, python_version = self._python_image
@@ -197,7 +237,7 @@ class _Stack:
         sample = next(iter(self.plan.services[name].deployments.values())).sample_request
         if sample is not None:
             outputs["sampleRequest"] = str(sample.relative_to(self.root))
-        return outputs
+        return {**outputs, **service.more}
 
 
 def _used_environments(plan: StackPlan) -> dict[str, bool]:

@@ -68,6 +68,8 @@ class ContainerTarget(Section):
     """Address of the host that services listen on; by default all of IPv4."""
     domain: Domain | None = None
     """Domain below which a service's `dnsNameLabel` stands; its records are yours to make."""
+    platform: Literal["linux/amd64", "linux/arm64"] = "linux/amd64"
+    """The host's, which images are made for."""
     gpus: Annotated[int, Field(ge=0)] = 0
     """How many GPUs the host has (NVIDIA's container toolkit has to be set up there)."""
     devices: Mapping[AssetName, Annotated[str, AfterValidator(_device)]] = {}

@@ -1,0 +1,520 @@
+"""A Docker host as a compute target: a container for each replica of each revision, and one router before them all.
+
+A revision's containers carry its name: they are made beside those that serve, and these are deleted last, when the
+`Endpoint` was satisfied and the `Route` has moved the traffic. Containers and router meet at Unix sockets in a volume;
+the ports that clients connect to are the router's, so that no update closes one.
+
+What the containers are made from is an `ImageSource`'s matter; what a change of each setting does to a container is
+that of Pulumi's docker provider, which comes from outside, by the component's options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NotRequired, Protocol, TypedDict
+from urllib.parse import urlsplit
+
+import pulumi
+import pulumi_docker as docker
+
+from components.targets.base import Deployed, Deployment, Service
+from provider import sdk
+from provider.router import container as router
+
+SERVICE_PORT: Final = 5001
+"""TCP port of a service in its own container, for the engine's health check."""
+SECRETS: Final = "/run/secrets"
+"""Where a service finds its secrets, as files."""
+GRACE_SECONDS: Final = 30
+"""How long a container that goes may still answer what it has begun."""
+
+_FIRST_USER, _USERS = 10_000, 50_000
+_LOG = {"max-size": "10m", "max-file": "3"}
+_CPU_PERIOD = 100_000
+_TMP = {"/tmp": "rw,noexec,nosuid,nodev,size=256m,mode=1777"}  # noqa: S108 - a file system of the container's own
+_LIVES = (
+    "import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); "
+    "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in s.recv(64))"
+)
+# From best to worst: a service is as well as the worst of its deployments.
+_STATES = ("Healthy", "Transitioning", "Unhealthy", "Unschedulable", "Failed")
+
+
+class Image(Protocol):
+    """The image of one deployment."""
+
+    reference: pulumi.Output[str]
+    """`HOST/REPOSITORY@DIGEST`, as the engine pulls it."""
+    revision: pulumi.Output[str]
+    """Names what the image is made from."""
+
+
+class ImageSource(Protocol):
+    """Makes the images that containers run."""
+
+    def __call__(
+        self, name: str, service: str, key: str, port: int, deployment: Deployment, parent: pulumi.Resource
+    ) -> Image:
+        """The image of the deployment `key` of `service`, which listens on `port`; resources are named from `name`."""
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """How the engine looks whether a container lives. Times in seconds."""
+
+    period: int = 30
+    timeout: int = 5
+    failures: int = 3
+    initial_delay: int | None = None
+    """By default as long as the service may take to start."""
+
+
+@dataclass(frozen=True)
+class ContainerSettings:
+    """What only this kind of target knows of a service."""
+
+    host: str | None = None
+    """The host name in the service's URIs and certificate; by default the engine's host."""
+    tls: bool = False
+    """Whether clients reach it over TLS."""
+    certificate: pulumi.Input[str] | None = None
+    """PEM chain; by default one of the workspace's authority."""
+    private_key: pulumi.Input[str] | None = None
+    authority: sdk.CertificateAuthority | None = None
+    """Signs the certificate where none is given."""
+    auth: bool = False
+    """Whether clients have to send a key."""
+    primary_key: pulumi.Input[str] | None = None
+    """By default one that is generated."""
+    secondary_key: pulumi.Input[str] | None = None
+    gpus: int = 0
+    """GPUs that each container sees."""
+    devices: Sequence[str] = ()
+    """Paths of devices on the host."""
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Files below /run/secrets, by name."""
+    scoring_timeout_ms: int = 60_000
+    max_concurrent_requests: int | None = None
+    max_queue_wait_ms: int | None = None
+    liveness: Liveness = field(default_factory=Liveness)
+
+    def environment(self) -> dict[str, str]:
+        """What the scoring server is told of it."""
+        settings = {
+            "SCORING_TIMEOUT_MS": self.scoring_timeout_ms,
+            "SLIPWAY_MAX_CONCURRENT_REQUESTS": self.max_concurrent_requests,
+            "SLIPWAY_MAX_QUEUE_WAIT_MS": self.max_queue_wait_ms,
+        }
+        return {name: str(value) for name, value in settings.items() if value is not None}
+
+
+class ContainerTargetArgs(TypedDict):
+    """Arguments of `ContainerTarget`."""
+
+    workspace: str
+    """Name of the workspace: what is made on the host is named after it."""
+    host: str
+    """The Docker engine: `unix:///PATH`, `ssh://[USER@]HOST[:PORT]` or `tcp://HOST:PORT`."""
+    cert_path: NotRequired[str | None]
+    """Folder with `ca.pem`, `cert.pem` and `key.pem` for an engine at `tcp://`."""
+    bind: NotRequired[str]
+    """Address of the host to listen on; by default all of IPv4."""
+    router_image: pulumi.Input[str]
+    """The router's image, `HOST/REPOSITORY@DIGEST`."""
+    images: ImageSource
+    """Makes the services' images."""
+
+
+class _Access(TypedDict, total=False):
+    """What a route lets in, and how."""
+
+    certificate: pulumi.Input[str]
+    private_key: pulumi.Input[str]
+    primary_key: pulumi.Input[str]
+    secondary_key: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One deployment of a service that is to run here."""
+
+    name: str
+    """What its resources are named from."""
+    key: str
+    service: str
+    deployment: Deployment
+    settings: ContainerSettings
+    parent: pulumi.Resource
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that say what it does."""
+        deployment = self.deployment
+        return {
+            **deployment.environment.environment_variables,
+            **deployment.environment_variables,
+            **self.settings.environment(),
+        }
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The containers of one deployment."""
+
+    names: pulumi.Output[Sequence[str]]
+    sockets: Sequence[str]
+    revision: str
+
+
+class ContainerTarget(pulumi.ComponentResource):
+    """A Docker host: its network, its volumes, its router. Services are deployed to it."""
+
+    def __init__(self, name: str, args: ContainerTargetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        """`opts.providers` has the docker provider of that host."""
+        super().__init__("slipway:components:ContainerTarget", name, {}, opts)
+        self._prefix = f"slipway-{args['workspace']}"
+        self._workspace = args["workspace"]
+        self._bind = args.get("bind")
+        self._images = args["images"]
+        self._pulled: dict[str, docker.RemoteImage] = {}
+        engine = {"host": args["host"], "certPath": args.get("cert_path")}
+        self._engine = {key: value for key, value in engine.items() if value is not None}
+        self._provider = self.get_provider("docker:index/container:Container")
+        below = pulumi.ResourceOptions(parent=self)
+        labels = [docker.NetworkLabelArgs(label="slipway.workspace", value=self._workspace)]
+        volume_labels = [docker.VolumeLabelArgs(label="slipway.workspace", value=self._workspace)]
+        self._network = docker.Network(f"{name}-network", name=self._prefix, driver="bridge", labels=labels, opts=below)
+        # In memory, for the group of the router, where no service can take away what another one put there.
+        self._run = docker.Volume(
+            f"{name}-run",
+            name=f"{self._prefix}-run",
+            driver="local",
+            driver_opts={
+                "type": "tmpfs",
+                "device": "tmpfs",
+                "o": f"size=1m,mode=3770,uid={router.USER},gid={router.USER}",
+            },
+            labels=volume_labels,
+            opts=below,
+        )
+        settings = docker.Volume(
+            f"{name}-router-settings", name=f"{self._prefix}-router", labels=volume_labels, opts=below
+        )
+        self._router = self._make_router(name, args["router_image"], settings, below)
+        self.register_outputs({"router": self._router.name})
+
+    def _make_router(
+        self, name: str, reference: pulumi.Input[str], settings: docker.Volume, opts: pulumi.ResourceOptions
+    ) -> docker.Container:
+        image = docker.RemoteImage(f"{name}-router-image", name=reference, opts=opts)
+        return docker.Container(
+            f"{name}-router",
+            name=f"{self._prefix}-router",
+            image=image.name,
+            entrypoints=router.command(),
+            # The host's own network: a service with a new port needs no new router.
+            network_mode="host",
+            volumes=[
+                docker.ContainerVolumeArgs(volume_name=self._run.name, container_path=router.SOCKETS),
+                docker.ContainerVolumeArgs(volume_name=settings.name, container_path=router.CONFIGURATION),
+            ],
+            tmpfs={router.RUNTIME: f"rw,noexec,nosuid,nodev,size=16m,mode=0770,uid={router.USER},gid={router.USER}"},
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=["CMD", *router.health_command()], interval="30s", timeout="5s", retries=3
+            ),
+            stop_signal=router.STOP_SIGNAL,
+            labels=_labels({"slipway.workspace": self._workspace, "slipway.router": "true"}),
+            **_hardened(router.USER),
+            opts=opts,
+        )
+
+    def deploy(self, name: str, service: Service, parent: pulumi.Resource) -> Deployed:
+        """Containers and an `Endpoint` for each deployment, and the service's `Route`."""
+        settings: ContainerSettings = service.settings or ContainerSettings()
+        running = {
+            key: self._deployment(_Wanted(f"{name}-{key}", key, service.name, deployment, settings, parent))
+            for key, deployment in service.deployments.items()
+        }
+        more: dict[str, Any] = {}
+        access = self._tls(name, service.name, settings, parent, more) | _keys(name, settings, parent, more)
+        route = self._route(name, service, settings, running, access, parent)
+        states = pulumi.Output.all(*(endpoint.state for _, endpoint in running.values()))
+        if len(service.deployments) > 1:
+            more["deployments"] = {
+                key: {
+                    "state": endpoint.state,
+                    "revision": containers.apply(lambda known: known.revision),
+                    "traffic": service.deployments[key].weight,
+                }
+                for key, (containers, endpoint) in running.items()
+            }
+        return Deployed(
+            state=pulumi.Output.all(states, route.scoring_uri).apply(lambda known: max(known[0], key=_STATES.index)),
+            revision=route.revision,
+            scoring_uri=route.scoring_uri,
+            swagger_uri=route.swagger_uri,
+            more=more,
+        )
+
+    def _deployment(self, wanted: _Wanted) -> tuple[pulumi.Output[_Running], sdk.Endpoint]:
+        deployment = wanted.deployment
+        image = self._images(wanted.name, wanted.service, wanted.key, SERVICE_PORT, deployment, wanted.parent)
+        secrets = _mark(wanted.settings.secrets)
+        running = pulumi.Output.all(image.revision, image.reference, secrets).apply(
+            lambda known: self._containers(wanted, _revision(wanted, known[0], known[2]), known[1])
+        )
+        endpoint = sdk.Endpoint(
+            f"{wanted.name}-endpoint",
+            {
+                "target": {
+                    "kind": "container",
+                    "engine": self._engine,
+                    "service": wanted.service,
+                    "containers": running.apply(lambda known: known.names),
+                    "image": image.reference,
+                    **({} if deployment.cpus is None else {"cpus": deployment.cpus}),
+                    **({} if deployment.memory_bytes is None else {"memoryBytes": deployment.memory_bytes}),
+                },
+                "revision": running.apply(lambda known: known.revision),
+                "sample_request": deployment.sample_request,
+                "timeout_seconds": deployment.startup_timeout_seconds,
+                "models": [model.reference for model in deployment.models],
+            },
+            pulumi.ResourceOptions(parent=wanted.parent),
+        )
+        return running, endpoint
+
+    def _containers(self, wanted: _Wanted, revision: str, reference: str) -> _Running:
+        below = pulumi.ResourceOptions(parent=wanted.parent, provider=self._provider)
+        image = self._pulled_once(wanted.service, reference, below)
+        short = revision[:8]
+        names = [
+            f"{self._prefix}-{wanted.service}-{wanted.key}-{short}-{replica}"
+            for replica in range(wanted.deployment.replicas)
+        ]
+        containers = [
+            self._container(f"{wanted.name}-{short}-{replica}", name, wanted, revision, image, below)
+            for replica, name in enumerate(names)
+        ]
+        made = pulumi.Output.all(*(container.name for container in containers))
+        return _Running(made, [_socket(name) for name in names], revision)
+
+    def _container(
+        self,
+        resource: str,
+        name: str,
+        wanted: _Wanted,
+        revision: str,
+        image: docker.RemoteImage,
+        opts: pulumi.ResourceOptions,
+    ) -> docker.Container:
+        settings = wanted.settings
+        environment = {
+            **wanted.environment(),
+            "SLIPWAY_REVISION": revision,
+            "SLIPWAY_UNIX_SOCKET": _socket(name),
+            "SLIPWAY_GRACE_SECONDS": str(GRACE_SECONDS),
+        }
+        volumes = [docker.ContainerVolumeArgs(volume_name=self._run.name, container_path=router.SOCKETS)]
+        if settings.secrets:
+            # A volume of the container's own, which goes with it: the root file system is read-only.
+            volumes.append(docker.ContainerVolumeArgs(container_path=SECRETS))
+        labels = {
+            "slipway.workspace": self._workspace,
+            "slipway.service": wanted.service,
+            "slipway.deployment": wanted.key,
+            "slipway.revision": revision,
+        }
+        return docker.Container(
+            resource,
+            name=name,
+            image=image.name,
+            envs=[f"{variable}={value}" for variable, value in sorted(environment.items())],
+            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=self._network.name)],
+            volumes=volumes,
+            uploads=[
+                docker.ContainerUploadArgs(
+                    file=f"{SECRETS}/{secret}", content=pulumi.Output.secret(content), permissions="0444"
+                )
+                for secret, content in sorted(settings.secrets.items())
+            ],
+            tmpfs=_TMP,
+            healthcheck=_health_check(settings.liveness, wanted.deployment.startup_timeout_seconds),
+            labels=_labels(labels),
+            **_limits(wanted.deployment),
+            **_devices(settings),
+            **_hardened(_user(wanted.service)),
+            opts=opts,
+        )
+
+    def _tls(
+        self, name: str, service: str, settings: ContainerSettings, parent: pulumi.Resource, more: dict[str, Any]
+    ) -> _Access:
+        """The certificate that the router shows, and its key; `more` gets what clients are to trust."""
+        if not settings.tls:
+            return {}
+        if settings.certificate is not None and settings.private_key is not None:
+            return {"certificate": settings.certificate, "private_key": settings.private_key}
+        if settings.authority is None:
+            raise ValueError(f"the service {service} needs a certificate, or an authority that makes one")
+        certificate = sdk.Certificate(
+            f"{name}-certificate",
+            {
+                "ca_certificate": settings.authority.certificate,
+                "ca_private_key": settings.authority.private_key,
+                "common_name": settings.host or service,
+                "names": self._names(settings),
+            },
+            pulumi.ResourceOptions(parent=parent),
+        )
+        more["caCertificate"] = settings.authority.certificate
+        return {"certificate": certificate.certificate, "private_key": certificate.private_key}
+
+    def _names(self, settings: ContainerSettings) -> list[str]:
+        """The names that clients may connect to."""
+        host = urlsplit(self._engine["host"]).hostname
+        names = [settings.host, host, "localhost", "127.0.0.1"]
+        if self._bind is not None and not ipaddress.ip_address(self._bind).is_unspecified:
+            names.append(self._bind)
+        return list(dict.fromkeys(name for name in names if name))
+
+    def _pulled_once(self, service: str, reference: str, opts: pulumi.ResourceOptions) -> docker.RemoteImage:
+        """The image on the host; one resource for all that run it: where that goes, the image goes too."""
+        if reference not in self._pulled:
+            short = reference.rpartition(":")[2][:8]
+            self._pulled[reference] = docker.RemoteImage(f"{service}-pulled-{short}", name=reference, opts=opts)
+        return self._pulled[reference]
+
+    def _route(
+        self,
+        name: str,
+        service: Service,
+        settings: ContainerSettings,
+        running: Mapping[str, tuple[pulumi.Output[_Running], sdk.Endpoint]],
+        access: _Access,
+        parent: pulumi.Resource,
+    ) -> sdk.Route:
+        return sdk.Route(
+            f"{name}-route",
+            {
+                "engine": self._engine,
+                "router": self._router.name,
+                "service": service.name,
+                "port": service.port,
+                "bind": self._bind,
+                "host": settings.host,
+                "scoring_timeout_ms": settings.scoring_timeout_ms,
+                **access,
+                "deployments": [
+                    {
+                        "name": key,
+                        "revision": containers.apply(lambda known: known.revision),
+                        "weight": service.deployments[key].weight,
+                        "sockets": containers.apply(lambda known: known.sockets),
+                    }
+                    for key, (containers, _) in running.items()
+                ],
+            },
+            # Traffic moves to what was verified.
+            pulumi.ResourceOptions(parent=parent, depends_on=[endpoint for _, endpoint in running.values()]),
+        )
+
+
+def _keys(name: str, settings: ContainerSettings, parent: pulumi.Resource, more: dict[str, Any]) -> _Access:
+    """The keys that clients may send; `more` gets them too, for whoever is to hand them out."""
+    if not settings.auth:
+        return {}
+    below = pulumi.ResourceOptions(parent=parent)
+    given = {"primary": settings.primary_key, "secondary": settings.secondary_key}
+    keys = {
+        which: sdk.AccessKey(f"{name}-{which}-key", {"name": f"{name}-{which}"}, below).key
+        if key is None
+        else pulumi.Output.secret(key)
+        for which, key in given.items()
+    }
+    more |= {f"{which}Key": key for which, key in keys.items()}
+    return {"primary_key": keys["primary"], "secondary_key": keys["secondary"]}
+
+
+def _socket(container: str) -> str:
+    return f"{router.SOCKETS}/{container}.sock"
+
+
+def _revision(wanted: _Wanted, image: str, secrets: str) -> str:
+    """Names what a container runs and how: 16 hexadecimal digits. What changes in place is no part of it."""
+    settings = wanted.settings
+    identity = [wanted.environment(), settings.gpus, list(settings.devices), _user(wanted.service), secrets]
+    return hashlib.sha256(json.dumps([image, identity], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _mark(secrets: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
+    """Changes with the secrets, and is none: it stands in names. To guess a secret by it takes long for each try."""
+    if not secrets:
+        return pulumi.Output.from_input("")
+    return pulumi.Output.unsecret(
+        pulumi.Output.all(**secrets).apply(
+            lambda known: hashlib.scrypt(
+                json.dumps(known, sort_keys=True).encode(), salt=b"slipway", n=2**15, r=8, p=1, maxmem=2**26, dklen=8
+            ).hex()
+        )
+    )
+
+
+def _user(service: str) -> int:
+    """The user of a service's containers: no other service's, so that none can take another's socket away."""
+    return _FIRST_USER + int.from_bytes(hashlib.sha256(service.encode()).digest()[:8]) % _USERS
+
+
+def _labels(labels: Mapping[str, str]) -> list[docker.ContainerLabelArgs]:
+    return [docker.ContainerLabelArgs(label=name, value=value) for name, value in sorted(labels.items())]
+
+
+def _hardened(user: int) -> dict[str, Any]:
+    """What every container here shares: no rights, nothing to write to, logs that end, back after a restart."""
+    return {
+        "user": f"{user}:{router.USER}",
+        "read_only": True,
+        "capabilities": docker.ContainerCapabilitiesArgs(drops=["ALL"]),
+        "security_opts": ["no-new-privileges"],
+        "restart": "unless-stopped",
+        "log_driver": "json-file",
+        "log_opts": _LOG,
+        "destroy_grace_seconds": GRACE_SECONDS + 5,
+    }
+
+
+def _limits(deployment: Deployment) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    if deployment.cpus is not None:
+        # As a quota, which changes in place.
+        limits |= {"cpu_period": _CPU_PERIOD, "cpu_quota": round(deployment.cpus * _CPU_PERIOD)}
+    if deployment.memory_bytes is not None:
+        mebibytes = max(6, deployment.memory_bytes // 2**20)
+        # As much swap as memory means none: what is over the limit ends, and does not crawl.
+        limits |= {"memory": mebibytes, "memory_swap": mebibytes}
+    return limits
+
+
+def _devices(settings: ContainerSettings) -> dict[str, Any]:
+    devices: dict[str, Any] = {}
+    if settings.gpus:
+        devices["device_requests"] = [
+            docker.ContainerDeviceRequestArgs(driver="nvidia", count=settings.gpus, capabilities=["gpu"])
+        ]
+    if settings.devices:
+        devices["devices"] = [docker.ContainerDeviceArgs(host_path=path) for path in settings.devices]
+    return devices
+
+
+def _health_check(liveness: Liveness, startup_seconds: int | None) -> docker.ContainerHealthcheckArgs:
+    delay = liveness.initial_delay if liveness.initial_delay is not None else startup_seconds or 0
+    return docker.ContainerHealthcheckArgs(
+        tests=["CMD", "python3", "-I", "-S", "-c", _LIVES.format(port=SERVICE_PORT)],
+        interval=f"{liveness.period}s",
+        timeout=f"{liveness.timeout}s",
+        retries=liveness.failures,
+        start_period=f"{delay}s",
+    )
