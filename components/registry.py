@@ -4,8 +4,9 @@ Three kinds behind one class: an OCI image layout in the workspace's folder, a r
 one that is there already. What is stored asks for its `location` and how to reach it, and not for its kind.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NotRequired, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
 import pulumi
 
@@ -30,12 +31,20 @@ class TierLimits:
     """Memory of a registry that runs here."""
     parallel: int
     """Layers that a client sends at once."""
+    webhooks: int
+    """Webhooks of a registry that runs here."""
+    replicas: int
+    """Registries that serve the same data side by side, where they run here."""
 
 
 TIERS: dict[Tier, TierLimits] = {
-    "Basic": TierLimits(quota_bytes=10 * _GIB, cpus=0.5, memory_bytes=256 * _MIB, parallel=2),
-    "Standard": TierLimits(quota_bytes=100 * _GIB, cpus=1, memory_bytes=512 * _MIB, parallel=6),
-    "Premium": TierLimits(quota_bytes=500 * _GIB, cpus=2, memory_bytes=1024 * _MIB, parallel=16),
+    "Basic": TierLimits(quota_bytes=10 * _GIB, cpus=0.5, memory_bytes=256 * _MIB, parallel=2, webhooks=2, replicas=1),
+    "Standard": TierLimits(
+        quota_bytes=100 * _GIB, cpus=1, memory_bytes=512 * _MIB, parallel=6, webhooks=10, replicas=1
+    ),
+    "Premium": TierLimits(
+        quota_bytes=500 * _GIB, cpus=2, memory_bytes=1024 * _MIB, parallel=16, webhooks=100, replicas=2
+    ),
 }
 """The tiers of Azure Container Registry; quotas of 10, 100 and 500 GiB."""
 
@@ -53,6 +62,14 @@ class RegistryArgs(TypedDict):
     """TCP port of a registry that runs here."""
     retention_days: NotRequired[int | None]
     """After how many days a manifest without a tag goes from a registry that runs here; by default they stay."""
+    bind: NotRequired[str | None]
+    """IP address that a registry here listens on; loopback where it is not given."""
+    host: NotRequired[str | None]
+    """Name or address by which others reach it; `bind` where it is not given."""
+    authority: NotRequired[sdk.CertificateAuthority | None]
+    """Signs the certificate of a registry here that others reach."""
+    webhooks: NotRequired[Sequence[Mapping[str, Any]]]
+    """Where its events go: `name`, `url`, `actions`, `scope` and `headers` of each."""
     address: NotRequired[str | None]
     """Address of a registry that is there already: HOST[:PORT][/PATH]."""
     username: NotRequired[str | None]
@@ -115,6 +132,21 @@ class Registry(pulumi.ComponentResource):
         self.location = layout.path
 
     def _as_a_service(self, name: str, args: RegistryArgs, limits: TierLimits, opts: pulumi.ResourceOptions) -> None:
+        bind, authority = args.get("bind"), args.get("authority")
+        certificate = None
+        if authority is not None:
+            host = args.get("host") or _needed(bind, "bind", self.kind)
+            certificate = sdk.Certificate(
+                f"{name}-certificate",
+                {
+                    "ca_certificate": authority.certificate,
+                    "ca_private_key": authority.private_key,
+                    "common_name": host,
+                    "names": [host],
+                },
+                opts,
+            )
+            self.ca_certificate = authority.certificate
         service = sdk.RegistryService(
             f"{name}-service",
             {
@@ -125,6 +157,13 @@ class Registry(pulumi.ComponentResource):
                 "cpus": limits.cpus,
                 "memory_bytes": limits.memory_bytes,
                 "retention_days": args.get("retention_days"),
+                "bind": bind,
+                "host": args.get("host"),
+                "certificate": None if certificate is None else certificate.certificate,
+                "private_key": None if certificate is None else certificate.private_key,
+                "replicas": limits.replicas if limits.replicas > 1 else None,
+                "webhooks": args.get("webhooks") or None,
+                "webhook_limit": limits.webhooks,
             },
             opts,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from infra.config import ONLY_DEPLOYMENT, ExternalRegistry, Model
+from components.registry import TIERS
+from infra.config import ONLY_DEPLOYMENT, ExternalRegistry, Model, ServiceRegistry
 from infra.plan import DeploymentPlan, PackagePlan, ServicePlan
 from infra.problems import Problem
 from infra.requirements import unreadable
@@ -18,7 +19,16 @@ _LARGEST_SAMPLE = 65536
 
 
 def check_registry(registry: object, root: Path, file: str) -> Iterator[Problem]:
-    """Yields what is wrong with the files that a registry needs."""
+    """Yields what a registry's tier or kind does not have, and what is wrong with the files that it needs."""
+    if isinstance(registry, ServiceRegistry):
+        limit = TIERS[registry.tier].webhooks
+        if len(registry.webhooks) > limit:
+            yield Problem(
+                file,
+                "registry.webhooks",
+                f"there are {len(registry.webhooks)}, and the tier {registry.tier} has {limit}; remove some, or choose "
+                f"another tier",
+            )
     if isinstance(registry, ExternalRegistry) and registry.ca_certificate is not None:
         certificate = root / registry.ca_certificate
         try:

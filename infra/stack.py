@@ -15,7 +15,7 @@ from components.registry import RegistryArgs
 from components.targets import ComputeTarget
 from components.webservice import DeploymentArgs
 from infra import config, targets
-from infra.config import ExternalRegistry, SecretReference, ServiceRegistry
+from infra.config import ExternalRegistry, SecretReference, ServiceRegistry, Webhook
 from infra.hosts import port_of
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, PackagePlan, ServicePlan, StackPlan
 from provider import sdk
@@ -60,6 +60,10 @@ class _Stack:
             case ServiceRegistry():
                 args["port"] = registry.port
                 args["retention_days"] = registry.retention_days
+                args["host"] = registry.host
+                args["bind"] = registry.bind
+                args["authority"] = self._authority if registry.is_reached_by_others else None
+                args["webhooks"] = [self._webhook(name, webhook) for name, webhook in registry.webhooks.items()]
             case ExternalRegistry():
                 args["address"] = registry.address
                 args["prefix"] = f"{_repository_name(self.stack)}/{self.plan.workspace.name}/"
@@ -90,11 +94,24 @@ class _Stack:
 
     @cached_property
     def _authority(self) -> sdk.CertificateAuthority:
-        """Signs the certificates of services that are given none."""
+        """Signs the certificates of services that are given none, and of a registry here that others reach."""
         return sdk.CertificateAuthority("authority", {"name": f"Slipway: {self.plan.workspace.name}"}, self.below)
 
     def _secret(self, reference: SecretReference | None) -> pulumi.Output[str] | None:
         return None if reference is None else pulumi.Config().require_secret(reference.secret)
+
+    def _webhook(self, name: str, webhook: Webhook) -> dict[str, Any]:
+        given = {
+            "name": name,
+            "url": self._plain_or_secret(webhook.url),
+            "actions": list(webhook.actions),
+            "scope": webhook.scope,
+            "headers": {key: self._plain_or_secret(value) for key, value in webhook.headers.items()} or None,
+        }
+        return {key: value for key, value in given.items() if value is not None}
+
+    def _plain_or_secret(self, value: str | SecretReference) -> pulumi.Input[str] | None:
+        return self._secret(value) if isinstance(value, SecretReference) else value
 
     def _model(self, name: str) -> Model:
         model = self.plan.models[name]

@@ -19,7 +19,7 @@ from infra.config.environments import AzureEnvironment, AzurePython, CondaDepend
 from infra.config.images import Images
 from infra.config.models import MlflowRun, Model
 from infra.config.packages import Package
-from infra.config.registry import REGISTRY_FIELDS, ExternalRegistry, LayoutRegistry, Registry, ServiceRegistry
+from infra.config.registry import REGISTRY_FIELDS, ExternalRegistry, LayoutRegistry, Registry, ServiceRegistry, Webhook
 from infra.config.services import ONLY_DEPLOYMENT, InferenceConfig, Service, ServiceDeployment
 from infra.config.stack import StackConfig
 from infra.config.targets import ComputeTarget, ContainerTarget, LocalTarget
@@ -60,6 +60,7 @@ __all__ = [
     "ServiceDeployment",
     "ServiceRegistry",
     "StackConfig",
+    "Webhook",
     "Workspace",
     "field_names",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated
 
@@ -35,6 +36,14 @@ def _alias(name: str) -> str:
     return name
 
 
+def _bind_address(address: str) -> str:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise ValueError(f"{address!r} is no IP address: give one of the host's, 0.0.0.0 for all of them") from None
+    return address
+
+
 def _text(value: object) -> object:
     # YAML reads 1.7 and true as what they look like; as a tag or a variable they mean their text.
     if isinstance(value, bool):
@@ -45,6 +54,7 @@ def _text(value: object) -> object:
 DnsLabel = Annotated[str, AfterValidator(_dns_label)]
 AssetName = Annotated[str, AfterValidator(_asset_name)]
 Alias = Annotated[str, AfterValidator(_alias)]
+IpAddress = Annotated[str, AfterValidator(_bind_address)]
 Text = Annotated[str, BeforeValidator(_text)]
 Path = Annotated[str, Field(min_length=1)]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from infra.config.base import Path, Secret, Section
+from infra.config.base import IpAddress, Path, Secret, SecretReference, Section
 
 Tier = Literal["Basic", "Standard", "Premium"]
+WebhookName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,49}$")]
+LOOPBACK = "127.0.0.1"
 
 
 class LayoutRegistry(Section):
@@ -20,6 +24,19 @@ class LayoutRegistry(Section):
     """Basic: 10 GiB; Standard: 100 GiB; Premium: 500 GiB."""
 
 
+class Webhook(Section):
+    """Where a registry tells what happens in it, as CloudEvents."""
+
+    url: str | SecretReference
+    """Where events are posted; as `{secret: NAME}` where a token is part of it."""
+    actions: Annotated[tuple[Literal["push", "delete", "pull"], ...], Field(min_length=1)] = ("push", "delete")
+    """What is told: `push`, `delete`, `pull`; by default the first two."""
+    scope: Annotated[str, Field(min_length=1)] | None = None
+    """Of which images, `REPOSITORY` or `REPOSITORY:TAG`, with `*` for anything; by default of all."""
+    headers: Mapping[str, str | SecretReference] = {}
+    """Headers of its requests; `Authorization: {secret: NAME}`."""
+
+
 class ServiceRegistry(Section):
     """A registry that runs on this machine, with generated credentials."""
 
@@ -29,11 +46,25 @@ class ServiceRegistry(Section):
     """What it may store (10, 100, 500 GiB), its CPUs and memory, and how much a client sends at once."""
     port: Annotated[int, Field(ge=1024, le=65535)]
     """TCP port on this machine."""
+    bind: IpAddress = LOOPBACK
+    """IP address to listen on; by default, nobody but this machine reaches it. On any other it speaks TLS, with a
+    certificate of the workspace's own authority."""
+    host: Annotated[str, Field(min_length=1)] | None = None
+    """Name or address by which others reach it; needed where `bind` is 0.0.0.0."""
+    webhooks: Mapping[WebhookName, Webhook] = {}
+    """Where events go, by name: 2, 10 or 100 of them, by tier."""
     retention_days: Annotated[int, Field(ge=1)] | None = None
     """After how many days a manifest that no tag names goes (Premium); by default they stay."""
 
+    @property
+    def is_reached_by_others(self) -> bool:
+        """Whether it is reached from beyond this machine."""
+        return not ipaddress.ip_address(self.bind).is_loopback
+
     @model_validator(mode="after")
-    def _what_the_tier_has(self) -> Self:
+    def _what_goes_together(self) -> Self:
+        if ipaddress.ip_address(self.bind).is_unspecified and self.host is None:
+            raise ValueError(f"has `bind: {self.bind}`, and no `host` by which others reach it; add it")
         if self.retention_days is not None and self.tier != "Premium":
             raise ValueError(f"retentionDays needs the tier Premium, not {self.tier}; remove it, or choose that tier")
         return self

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from infra.config.base import AssetName, Path, Section
+from infra.config.base import AssetName, IpAddress, Path, Section
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 """The engine of the machine that runs Slipway."""
@@ -22,14 +21,6 @@ def _engine_host(address: str) -> str:
         raise ValueError(
             f"{address!r} is no address of a Docker engine: unix:///PATH, ssh://[USER@]HOST[:PORT] or tcp://HOST:PORT"
         )
-    return address
-
-
-def _bind_address(address: str) -> str:
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        raise ValueError(f"{address!r} is no IP address: give one of the host's, 0.0.0.0 for all of them") from None
     return address
 
 
@@ -64,7 +55,7 @@ class ContainerTarget(Section):
     """The engine: `unix:///PATH`, `ssh://[USER@]HOST[:PORT]` or `tcp://HOST:PORT`; by default this machine's."""
     cert_path: Path | None = None
     """Folder with `ca.pem`, `cert.pem` and `key.pem` for an engine at `tcp://`, relative to the project's folder."""
-    bind: Annotated[str, AfterValidator(_bind_address)] = "0.0.0.0"  # noqa: S104 - as Azure's services are public
+    bind: IpAddress = "0.0.0.0"  # noqa: S104 - as Azure's services are public
     """Address of the host that services listen on; by default all of IPv4."""
     domain: Domain | None = None
     """Domain below which a service's `dnsNameLabel` stands; its records are yours to make."""

@@ -23,6 +23,7 @@ from infra.config import (
     Model,
     SecretReference,
     ServiceRegistry,
+    Webhook,
     Workspace,
 )
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, PackagePlan, ServicePlan, StackPlan
@@ -37,6 +38,8 @@ OUTPUTS: dict[str, dict[str, Any]] = {
         "repository": "models/digits",
     },
     "slipway:index:RegistryService": {"address": "127.0.0.1:5000", "username": "slipway", "password": "generated"},
+    "slipway:index:CertificateAuthority": {"certificate": "authority", "privateKey": "key"},
+    "slipway:index:Certificate": {"certificate": "leaf", "privateKey": "key"},
     "slipway:index:MirroredImage": {"reference": "registry/base@sha256:base"},
     "slipway:index:ServiceImage": {"reference": "registry/app@sha256:i", "revision": "def", "digest": "sha256:i"},
     "slipway:index:PythonEnvironment": {"python": "/home/env/bin/python", "lockDigest": "sha256:lock"},
@@ -240,6 +243,7 @@ def test_a_registry_that_runs_here(recorder: Recorder) -> None:
 
     service = recorder.registered["slipway:index:RegistryService::registry-service"].inputs
     assert service["path"] == "/home/registry"
+    assert (service["replicas"], service["webhookLimit"]) == (2, 100)
     assert (service["port"], service["retentionDays"]) == (5000, 7)
     assert (service["quotaBytes"], service["cpus"], service["memoryBytes"]) == (500 * 2**30, 2, 2**30)
     model = recorder.registered["slipway:index:ModelVersion::digits-version"].inputs
@@ -249,6 +253,28 @@ def test_a_registry_that_runs_here(recorder: Recorder) -> None:
     assert local["modelRegistry"] == "127.0.0.1:5000"
     assert local["modelRepositories"] == {"digits": "models/digits"}
     assert outputs["registry"] == {"kind": "service", "tier": "Premium", "location": "127.0.0.1:5000"}
+
+
+def test_a_registry_that_others_reach_has_a_certificate_and_tells_of_events(recorder: Recorder) -> None:
+    pulumi.runtime.set_all_config({"slipway:token": "word"}, ["slipway:token"])
+    hook = Webhook(url="https://hooks.example", actions=("push",), headers={"X-Token": SecretReference(secret="token")})
+    registry = ServiceRegistry(
+        kind="service", port=5000, bind="0.0.0.0", host="registry.example", webhooks={"ci": hook}
+    )
+    declared(recorder, dataclasses.replace(a_plan(), registry=registry))
+
+    assert recorder.registered["slipway:index:Certificate::registry-certificate"].inputs["names"] == [
+        "registry.example"
+    ]
+    service = recorder.registered["slipway:index:RegistryService::registry-service"].inputs
+    assert (service["bind"], service["host"], service["certificate"]) == ("0.0.0.0", "registry.example", "leaf")
+    assert pulumi.runtime.rpc.is_rpc_secret(service["webhooks"])
+    assert service["webhooks"]["value"] == [
+        {"name": "ci", "url": "https://hooks.example", "actions": ["push"], "headers": {"X-Token": "word"}}
+    ]
+    assert service["webhookLimit"] == 2
+    model = recorder.registered["slipway:index:ModelVersion::digits-version"].inputs
+    assert model["caCertificate"] == "authority"
 
 
 def test_a_registry_that_is_there_already(recorder: Recorder) -> None:

@@ -102,6 +102,21 @@ def test_keys_of_other_namespaces_are_left_alone(project: Path) -> None:
         ),
         (
             "registry",
+            {"kind": "service", "port": 5000, "bind": "0.0.0.0"},
+            "registry: has `bind: 0.0.0.0`, and no `host` by which others reach it; add it",
+        ),
+        (
+            "registry",
+            {"kind": "service", "port": 5000, "webhooks": {name: {"url": "https://hooks.example"} for name in "abc"}},
+            "registry.webhooks: there are 3, and the tier Basic has 2; remove some, or choose another tier",
+        ),
+        (
+            "registry",
+            {"kind": "service", "port": 5000, "webhooks": {"ci": {"url": {"secret": "hook"}}}},
+            "registry.webhooks.ci.url: no secret is named 'hook' (none is defined); set it: `pulumi config set ",
+        ),
+        (
+            "registry",
             {"kind": "external", "address": "registry.example", "retentionDays": 7},
             "registry.retentionDays: cannot be honoured by a registry of kind external; remove it, or choose another",
         ),
