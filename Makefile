@@ -21,13 +21,13 @@ MODEL := examples/sklearn_mnist/model/sklearn_mnist_model.pkl
 # Small programs of the set-up, standard library only: -S -E spares them the search for packages.
 SETUP := $(VENV)/python -S -E -m infra.setup
 TOOLS := environment=$$($(SETUP).shell_environment --tools-only "$$(cat .venv/.engine)") && eval "$$environment"
-SHELL_ENVIRONMENT := environment=$$($(SETUP).shell_environment "$$(cat .venv/.engine)") && eval "$$environment"
+SHELL_ENVIRONMENT := environment=$$($(SETUP).shell_environment --stack "$(STACK)" "$$(cat .venv/.engine)") && eval "$$environment"
 
-.PHONY: help up preview refresh down history test test-registry test-docker bench check lock env setup FORCE
+.PHONY: help up preview refresh down history test test-registry test-docker test-kubernetes bench check lock env setup FORCE
 
 help: ## this list
 	@echo 'make COMMAND [STACK=dev]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
 up: setup $(MODEL) ## deploy the stack, and show its services
 	@$(SHELL_ENVIRONMENT) && $(SETUP).stack ready "$(STACK)" && \
@@ -71,6 +71,10 @@ test-docker: setup .venv/.installed-dev $(MODEL) ## run the tests that need root
 			echo '  mend:  apt-get install --no-install-recommends docker.io docker-registry debootstrap' >&2; exit 1; }; \
 	done
 	@$(TOOLS) && $(VENV)/python -m pytest $(or $(TESTS),tests/docker)
+
+test-kubernetes: setup .venv/.installed-dev ## run the tests that need a cluster: KUBECONFIG's, or one made here (root)
+	@$(TOOLS) && $(VENV)/python -m airgap.cluster.programs && \
+	$(VENV)/python -m pytest $(or $(TESTS),tests/kubernetes)
 
 bench: setup .venv/.installed-dev $(MODEL) ## measure against peers [BENCH=serving]
 	@$(TOOLS) && $(VENV)/python -m benchmarks $(BENCH)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from infra.setup import plugins
 from infra.setup.problem import SetupError, explained, report, say
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,9 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.setup.shell_environment")
     parser.add_argument("engine", type=Path, help="the directory with the pulumi to use")
     parser.add_argument("--tools-only", action="store_true", help="PATH and the engine's settings, no backend")
+    parser.add_argument("--stack", default="", help="the stack that the shell is for; one that needs plugins gets them")
     options = parser.parse_args(arguments)
     try:
         variables = tools(options.engine, os.environ)
+        if options.stack:
+            variables |= plugin_path(options.stack, {**os.environ, **variables})
         if not options.tools_only:
             variables |= backend(os.environ)
     except SetupError as problem:
@@ -49,6 +53,15 @@ def tools(engine: Path, environment: Mapping[str, str], root: Path = ROOT) -> di
         # Such an engine is there because nothing can be downloaded; each attempt costs seconds.
         variables["PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION"] = "true"
     return variables
+
+
+def plugin_path(stack: str, environment: Mapping[str, str], root: Path = ROOT) -> dict[str, str]:
+    """PATH with the stand-ins for what `stack` needs at its end, where Pulumi cannot download; else nothing to add."""
+    if environment.get("PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "").lower() not in {"true", "1"}:
+        return {}
+    found = [str(directory) for directory in plugins.stand_ins(stack, environment, root)]
+    path = environment.get("PATH", os.defpath).split(os.pathsep)
+    return {"PATH": os.pathsep.join([*path, *(directory for directory in found if directory not in path)])}
 
 
 def built_here(engine: Path) -> bool:
