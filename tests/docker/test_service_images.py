@@ -9,25 +9,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provider.content.cache import DigestCache
-from provider.content.layer import layer_digest
-from provider.content.store import Request, Store
-from provider.images.environment import lock_digest
-from provider.resource import Context
 from provider.service_image import ServiceImage
-from provider.values import Properties
 from tests.docker.engine import SECONDS, Docker
-
-ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "sklearn_mnist"
-LOCK = ROOT / "stacks" / "locks" / "dev.sklearn.txt"
+from tests.docker.images import CONTEXT, EXAMPLE, Images
 
 # Answers with what it finds where Azure's scripts look.
 TELLS = """
@@ -48,58 +38,6 @@ def run(data):
     same = os.path.samefile(models, Path("azureml-models"))
     return {"models": found, "uid": os.getuid(), "writable": writable, "same": same}
 """
-
-
-class Silent:
-    """A log that nobody reads."""
-
-    def info(self, message: str) -> None:
-        return None
-
-    warning = status = info
-
-
-CONTEXT = Context("urn:pulumi:test::slipway::slipway:index:ServiceImage::mnist", Silent())
-
-
-@dataclass
-class Images:
-    """Makes images in the registry from models of a store on this machine."""
-
-    address: str
-    base: str
-    root: Path
-
-    def model(self, name: str, source: Path) -> dict[str, Any]:
-        """Registers a model."""
-        cache = DigestCache(self.root / "cache")
-        layer = layer_digest(source, name, cache)
-        Store(self.root / "store", cache).register(Request(name, source, layer.digest, "test/slipway"))
-        return {"name": name, "version": 1, "digest": layer.digest, "size": layer.size}
-
-    def make(self, code: Path, models: list[dict[str, Any]], **more: Any) -> Properties:
-        """Checks and creates an image."""
-        inputs = {
-            "registry": self.address,
-            "repository": "services/mnist",
-            "name": "mnist",
-            "base": self.base,
-            "platform": "linux/amd64",
-            "pythonVersion": "3.11",
-            "lockFile": str(LOCK),
-            "environmentDigest": lock_digest(LOCK.read_text()),
-            "serverDirectory": str(ROOT / "serving" / "slipway_serving"),
-            "models": models,
-            "modelLayout": str(self.root / "store"),
-            "sourceDirectory": str(code),
-            "entryScript": "score.py",
-            "port": 8890,
-            **more,
-        }
-        resource = ServiceImage()
-        news, failures = asyncio.run(resource.check(CONTEXT, inputs))
-        assert failures == []
-        return asyncio.run(resource.create(CONTEXT, news))[1]
 
 
 @pytest.fixture
