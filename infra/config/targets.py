@@ -19,8 +19,8 @@ _HOST = re.compile(r"unix://(/[^\s]+)|ssh://([^\s@/]+@)?[^\s@/:]+(:\d+)?/?|tcp:/
 def _engine_host(address: str) -> str:
     if _HOST.fullmatch(address) is None:
         raise ValueError(
-            f"{address!r} is no address of a Docker engine: unix:///PATH, ssh://HOST (USER@ before it for another user) or "
-            f"tcp://HOST:PORT"
+            f"{address!r} is no address of a Docker engine: unix:///PATH, ssh://HOST (USER@ before it for another user) "
+            f"or tcp://HOST:PORT"
         )
     return address
 

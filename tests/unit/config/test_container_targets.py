@@ -164,13 +164,13 @@ def test_the_port_is_azure_s_where_none_is_given(project: Path) -> None:
         ({"cname": "a.example", "dnsNameLabel": "a"}, "deployment: has a cname beside a dnsNameLabel"),
         (
             {"dnsNameLabel": "a"},
-            "deployment.dnsNameLabel: needs the domain that it stands below: set computeTargets.bo",
+            "deployment.dnsNameLabel: needs the domain that it stands below: set computeTargets.b",
         ),
         ({"cname": "A_B"}, "deployment.cname: 'A_B' is no domain name"),
         ({"gpuCores": 2}, "deployment.gpuCores: 2 GPUs are asked for, and computeTargets.box.gpus says that the host"),
         (
             {"devices": ["fpga"]},
-            "deployment.devices[0]: computeTargets.box.devices has none named 'fpga'; none is defi",
+            "deployment.devices[0]: computeTargets.box.devices has none named 'fpga'; none is def",
         ),
         ({"secrets": {"../x": {"secret": "first"}}}, "deployment.secrets.../x: '../x' is no name of a file"),
     ],
@@ -297,7 +297,7 @@ class TestSeveralDeployments:
             ({"traffic": {}}, "services.mnist: has `traffic` that adds up to 0, not to 100; mend its percentages"),
             (
                 {"traffic": {"blue": 100, "red": 0}},
-                "services.mnist: sends `traffic` to 'red'; its deployments are blue, ",
+                "services.mnist: sends `traffic` to 'red'; its deployments are blue",
             ),
             ({"deployments": {}}, "services.mnist: has `traffic` and no `deployments` that it would go to"),
             ({"traffic": {"blue": 101}}, "services.mnist.traffic.blue: input should be less than or equal to 100"),
