@@ -16,6 +16,7 @@ from provider.model_version import ModelVersion
 from provider.python_environment import PythonEnvironment
 from provider.registry_service import RegistryService
 from provider.resource import Resource
+from provider.route import Route
 from provider.service_image import ServiceImage
 from provider.workspace_folder import WorkspaceFolder
 
@@ -32,6 +33,7 @@ RESOURCES: Sequence[Resource] = (
     MirroredImage(),
     LocalService(),
     Endpoint(),
+    Route(),
 )
 
 

@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SUITE = "bookworm"
@@ -41,16 +41,16 @@ def architecture() -> str:
     return ARCHITECTURES[machine]
 
 
-def make_root(folder: Path, mirror: str | None = None) -> None:
+def make_root(folder: Path, mirror: str | None = None, packages: Sequence[str] = PACKAGES) -> None:
     """Makes the root file system in `folder`, which must not exist. `mirror`: of Debian's packages; debootstrap's own
-    where it is None. Raises `BaseImageError`."""
+    where it is None. `packages`: beside the essential ones. Raises `BaseImageError`."""
     if os.geteuid() != 0:
         raise BaseImageError("debootstrap needs root; run it as root, or name a base image that a registry has")
     # /usr/sbin is not on everybody's path.
     program = shutil.which("debootstrap", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise BaseImageError("debootstrap is missing; install it: apt-get install debootstrap")
-    command = [program, "--variant=minbase", f"--include={','.join(PACKAGES)}", f"--arch={architecture()}"]
+    command = [program, "--variant=minbase", f"--include={','.join(packages)}", f"--arch={architecture()}"]
     command += [SUITE, str(folder), *([] if mirror is None else [mirror])]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
     with subprocess.Popen(

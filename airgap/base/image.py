@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from airgap.base import debian
@@ -20,20 +20,21 @@ from provider.images.store import BlobStore
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _FORMAT = 1
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SET_ID = 0o6000
+_SET_USER_ID = 0o4000
 
 
-def pack(root: Path, target: Path) -> Blob:
+def pack(root: Path, target: Path, shared: Collection[str] = ()) -> Blob:
     """Writes the tar of `root` to `target`: sorted, times zero, owners as numbers, no devices, no set-id bits (what
-    runs in it may not gain rights)."""
+    runs in it may not gain rights); but the folders `shared`, relative to `root`, give what is in them their group."""
     with target.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(_below(root), key=os.fsencode):
             entry = archive.gettarinfo(str(path), str(path.relative_to(root)))
             if not (entry.isreg() or entry.isdir() or entry.issym() or entry.islnk()):
                 continue
             entry.mtime, entry.uname, entry.gname = 0, "", ""
-            entry.mode &= ~_SET_ID
+            entry.mode &= ~(_SET_USER_ID if entry.name in shared else _SET_ID)
             if entry.isreg():
                 with path.open("rb") as content:
                     archive.addfile(entry, content)
@@ -75,13 +76,20 @@ def cached_layer(mirror: str | None = None) -> tuple[Path, Blob, str]:
 
 def push(store: BlobStore, tag: str, layer: Path, blob: Blob, python: str) -> str:
     """Stores the layer as an image; returns the image's digest."""
+    # As the official images of Python name their version, which is compared with that of the packages.
+    environment = [f"PATH={PATH}", "LANG=C.UTF-8", f"PYTHON_VERSION={python}"]
+    return push_with(store, tag, layer, blob, {"Env": environment, "Cmd": ["python3"]})
+
+
+def push_with(store: BlobStore, tag: str, layer: Path, blob: Blob, run: Mapping[str, object]) -> str:
+    """Stores the layer as an image that is run as `run` says (the member `config` of OCI's image configuration);
+    returns the image's digest."""
     config = _json(
         {
             "created": _EPOCH,
             "architecture": debian.architecture(),
             "os": "linux",
-            # As the official images of Python name their version, which is compared with that of the packages.
-            "config": {"Env": [f"PATH={_PATH}", "LANG=C.UTF-8", f"PYTHON_VERSION={python}"], "Cmd": ["python3"]},
+            "config": run,
             "rootfs": {"type": "layers", "diff_ids": [blob.digest]},
             "history": [{"created": _EPOCH, "created_by": f"debootstrap {debian.SUITE}"}],
         }

@@ -8,7 +8,9 @@ connection. What an answer means is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REVISION_HEADER = "slipway-revision"
@@ -23,6 +25,8 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    certificate: bytes | None = None
+    """What the server showed of itself, over TLS (DER)."""
 
     @property
     def ok(self) -> bool:
@@ -54,31 +58,39 @@ async def ask(
     timeout: float,  # noqa: ASYNC109 - the caller has one number for connecting and answering
     body: bytes | None = None,
     content_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Answer:
     """GET `path`, or POST `body` to it. Raises `NoAnswerError`, also when `timeout` seconds have passed."""
     try:
         async with asyncio.timeout(timeout):
-            return await _exchange(address, path, body, content_type)
+            return await _exchange(address, path, body, {**(headers or {}), "content-type": content_type}, tls)
     except TimeoutError:
         raise NoAnswerError(f"no answer to {path} within {timeout:g} s") from None
     except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         raise NoAnswerError(f"no answer to {path}: {error or type(error).__name__}") from error
 
 
-async def _exchange(address: Address, path: str, body: bytes | None, content_type: str) -> Answer:
+async def _exchange(
+    address: Address, path: str, body: bytes | None, fields: Mapping[str, str], tls: ssl.SSLContext | None
+) -> Answer:
     if isinstance(address, Path):
         reader, writer = await asyncio.open_unix_connection(address)
         host = "localhost"
     else:
-        reader, writer = await asyncio.open_connection(*address)
+        reader, writer = await asyncio.open_connection(*address, ssl=tls)
         host = f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
     try:
         head = f"{'GET' if body is None else 'POST'} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+        sent = fields if body is not None else {name: text for name, text in fields.items() if name != "content-type"}
+        head += "".join(f"{name}: {text}\r\n" for name, text in sent.items())
         if body is not None:
-            head += f"content-type: {content_type}\r\ncontent-length: {len(body)}\r\n"
+            head += f"content-length: {len(body)}\r\n"
         writer.write(head.encode("latin-1") + b"\r\n" + (body or b""))
         await writer.drain()
-        return await _answer(reader)
+        shown = writer.get_extra_info("ssl_object")
+        certificate = None if shown is None else shown.getpeercert(binary_form=True)
+        return replace(await _answer(reader), certificate=certificate)
     finally:
         writer.close()
 

@@ -1,0 +1,67 @@
+"""An engine behind ssh, as a Unix socket of this machine.
+
+Each connection to the socket becomes an `ssh` with `docker system dial-stdio` on the other host, as Docker's own
+command does it; the first one carries those that follow. Who may log in is ssh's own matter: its configuration, keys
+and agent are used, and nothing is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_CONNECT_SECONDS = 10
+_KEPT_SECONDS = 30
+
+
+class SshForwarder:
+    """A listening socket in a folder of its own, for as long as this process lives."""
+
+    def __init__(self, host: str) -> None:
+        """`host`: ssh://[user@]host[:port]."""
+        self._folder = tempfile.TemporaryDirectory(prefix="slipway-ssh-")
+        folder = Path(self._folder.name)
+        self.path = folder / "docker.sock"
+        self._said = folder / "ssh.log"
+        self._command = command(host, folder)
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(self.path))
+        self._listening.listen(64)
+        threading.Thread(target=self._accept, name=f"ssh-{host}", daemon=True).start()
+
+    def said(self) -> str:
+        """The last line that ssh wrote."""
+        lines = self._said.read_text(errors="replace").split("\n") if self._said.exists() else []
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    def _accept(self) -> None:
+        running: list[subprocess.Popen[bytes]] = []
+        while True:
+            with contextlib.closing(self._listening.accept()[0]) as connection, self._said.open("ab") as said:
+                # The connection itself is what ssh reads from and writes to.
+                end = connection.fileno()
+                running.append(subprocess.Popen(self._command, stdin=end, stdout=end, stderr=said))
+            running = [process for process in running if process.poll() is None]
+
+
+def command(host: str, folder: Path) -> list[str]:
+    """The command that connects to the engine on `host`; what ssh keeps open for the next ones is in `folder`."""
+    parts = urlsplit(host)
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": str(_CONNECT_SECONDS),
+        "ControlMaster": "auto",
+        "ControlPath": str(folder / "%C"),
+        "ControlPersist": f"{_KEPT_SECONDS}s",
+    }
+    words = ["ssh", "-T", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+    if parts.port is not None:
+        words += ["-p", str(parts.port)]
+    if parts.username:
+        words += ["-l", parts.username]
+    return [*words, "--", parts.hostname or "", "docker", "system", "dial-stdio"]

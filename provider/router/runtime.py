@@ -1,0 +1,159 @@
+"""What the router's processes are told while they run: from what they have to what they should have. Pure.
+
+More than one process may answer: after a reload the former one goes on with the connections that it has, until their
+clients' next request. So each of them is told, and each is compared by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from provider.router.configuration import Backends, Server
+
+MAINTENANCE = 0x01
+DRAIN = 0x08
+"""Bits of `srv_admin_state` (HAProxy's management guide, `show servers state`)."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A server as a process has it."""
+
+    state: int
+    """Bits of its administrative state; 0: it takes requests."""
+    weight: int
+
+
+@dataclass
+class Worker:
+    """What one of the router's processes has loaded of a service."""
+
+    pid: int
+    mark: str
+    """Of the structure; "" where it has none."""
+    servers: dict[str, dict[str, Found]] = field(default_factory=dict)
+    """By backend and name."""
+    keys: set[str] = field(default_factory=set)
+    """Digests."""
+    fingerprint: str = ""
+    """SHA-1 of the certificate that it shows, upper-case hexadecimal."""
+
+
+@dataclass
+class Facts:
+    """What the router has of a service."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    """Text by kind: `services`, `keys`."""
+    certificate: str = ""
+    """SHA-256 of the file with certificate and key; "" where there is none."""
+    workers: list[Worker] = field(default_factory=list)
+    """The newest first; it alone takes new connections."""
+
+
+def parse(text: str) -> Facts:
+    """What `control.sh facts` prints."""
+    facts, section, kept = Facts(), "", ""
+    for line in text.splitlines():
+        if line.startswith("%% "):
+            section, _, rest = line[3:].partition(" ")
+            if section == "file":
+                kept = rest.partition("/")[0]
+                facts.files[kept] = ""
+            elif section == "certificate":
+                facts.certificate = rest
+            elif section == "worker":
+                pid, _, mark = rest.partition(" ")
+                facts.workers.append(Worker(int(pid), mark))
+        elif section == "file":
+            facts.files[kept] += f"{line}\n"
+        elif section == "servers":
+            backend, name, state, weight = line.split()
+            facts.workers[-1].servers.setdefault(backend, {})[name] = Found(int(state), int(weight))
+        elif section == "keys":
+            facts.workers[-1].keys.add(line)
+        elif section == "loaded":
+            facts.workers[-1].fingerprint = line
+    return facts
+
+
+def moving(worker: Worker, desired: Backends, mark: str) -> list[str]:
+    """The commands that bring a process to the desired servers and weights. First what takes requests, then what no
+    longer does: at no moment there is nobody.
+
+    A backend that the process does not have is left out: it belongs to a structure that it has not loaded, other than
+    that of `mark`."""
+    loaded = worker.mark == mark
+    backends = [(name, servers) for name, servers in desired.items() if loaded or name in worker.servers]
+    first = [command for name, servers in backends for command in _taking(name, servers, worker.servers.get(name, {}))]
+    return first + [f"set server {name} state drain" for name in _leaving(worker, desired, MAINTENANCE | DRAIN)]
+
+
+def _taking(backend: str, servers: Mapping[str, Server], found: Mapping[str, Found]) -> Iterator[str]:
+    # By falling weight, so that a shift adds before it takes away.
+    for name, server in sorted(servers.items(), key=lambda item: -item[1].weight):
+        where = f"{backend}/{name}"
+        known = found.get(name)
+        if known is None:
+            yield f"add server {where} {server.arguments}"
+            yield f"enable health {where}"
+            yield f"enable server {where}"
+            continue
+        if known.weight != server.weight:
+            yield f"set server {where} weight {server.weight}"
+        if known.state:
+            yield f"set server {where} state ready"
+
+
+def _leaving(worker: Worker, desired: Backends, without: int = 0) -> Iterator[str]:
+    for backend, found in worker.servers.items():
+        for name, server in found.items():
+            if name not in desired.get(backend, {}) and not server.state & without:
+                yield f"{backend}/{name}"
+
+
+def left(worker: Worker, desired: Backends) -> list[str]:
+    """The servers (`BACKEND/NAME`) of a process that are no longer desired."""
+    return list(_leaving(worker, desired))
+
+
+def removing(servers: Sequence[str]) -> list[str]:
+    """The commands that end servers which have no request any more. One that is still held by an idle connection stays
+    behind out of service, and goes with the next change."""
+    return [command for name in servers for command in (f"set server {name} state maint", f"del server {name}")]
+
+
+def keying(worker: Worker, file: str, digests: Sequence[str]) -> list[str]:
+    """The commands that bring a process to the desired keys; new ones first."""
+    wanted = set(digests)
+    return [f"add acl {file} {digest}" for digest in sorted(wanted - worker.keys)] + [
+        f"del acl {file} {digest}" for digest in sorted(worker.keys - wanted)
+    ]
+
+
+def certifying(worker: Worker, file: str, fingerprint: str) -> list[str]:
+    """The commands that have a process show the certificate in `file`, unless it does. `<<` is control.sh's."""
+    if not worker.fingerprint or worker.fingerprint == fingerprint:
+        return []
+    return [f"set ssl cert {file} <<{file}", f"commit ssl cert {file}"]
+
+
+def differences(worker: Worker, desired: Backends, digests: Sequence[str], fingerprint: str) -> list[str]:
+    """In what a process differs from what it should have, in words."""
+    said = []
+    for backend, servers in desired.items():
+        for name, server in servers.items():
+            found = worker.servers.get(backend, {}).get(name)
+            if found is None:
+                said.append(f"the instance {name} is missing in {backend}")
+            elif found.state:
+                said.append(f"the instance {name} is out of service in {backend}")
+            elif found.weight != server.weight:
+                said.append(f"the instance {name} has the weight {found.weight} in {backend}, not {server.weight}")
+    said += [f"{name} takes requests" for name in _leaving(worker, desired, MAINTENANCE | DRAIN)]
+    if worker.keys != set(digests):
+        said.append("other keys are accepted")
+    if worker.fingerprint != fingerprint:
+        said.append("another certificate is shown")
+    return said
