@@ -10,6 +10,7 @@ from typing import Any
 
 from airgap.base import debian
 from airgap.base import image as base
+from airgap.router import image as router
 from provider.content.errors import ContentError
 from provider.content.watch import Watch
 from provider.images.publish import missing_from
@@ -38,7 +39,15 @@ def _python(store: BlobStore, mirror: str | None) -> Made:
     return base.push(store, f"debian12-python{python}", layer, blob, python), {"pythonVersion": python}
 
 
-RECIPES = (Recipe("python", "base/python", "Debian 12 with Python, for the services (a minute)", base.recipe, _python),)
+def _router(store: BlobStore, mirror: str | None) -> Made:
+    layer, blob = router.cached_layer(mirror)
+    return router.push(store, "debian12-haproxy", layer, blob), {}
+
+
+RECIPES = (
+    Recipe("python", "base/python", "Debian 12 with Python, for the services (a minute)", base.recipe, _python),
+    Recipe("router", "router", "Debian 12 with HAProxy, for the router (a minute)", router.recipe, _router),
+)
 
 
 def make(home: Path, mirror: str | None, say: Callable[[str], None]) -> Mapping[str, Any]:
