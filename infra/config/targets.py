@@ -19,7 +19,7 @@ _HOST = re.compile(r"unix://(/[^\s]+)|ssh://([^\s@/]+@)?[^\s@/:]+(:\d+)?/?|tcp:/
 def _engine_host(address: str) -> str:
     if _HOST.fullmatch(address) is None:
         raise ValueError(
-            f"{address!r} is no address of a Docker engine: unix:///PATH, ssh://HOST (USER@ before it for another user) "
+            f"{address!r} is no address of a Docker engine: unix:///PATH, ssh://HOST (USER@HOST for another user) "
             f"or tcp://HOST:PORT"
         )
     return address

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import gc
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pulumi
 import pytest
-from pulumi.runtime import mocks as pulumi_mocks
 
 from components.environment import server_requirements
 from infra.config import (
@@ -27,57 +21,7 @@ from infra.config import (
     Workspace,
 )
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, PackagePlan, ServicePlan, StackPlan
-from infra.stack import deploy
-
-OUTPUTS: dict[str, dict[str, Any]] = {
-    "slipway:index:ModelVersion": {
-        "version": 2,
-        "digest": "sha256:m2",
-        "versions": {"1": "sha256:one", "2": "sha256:two"},
-        "sizes": {"1": 5, "2": 7},
-        "repository": "models/digits",
-    },
-    "slipway:index:RegistryService": {"address": "127.0.0.1:5000", "username": "slipway", "password": "generated"},
-    "slipway:index:CertificateAuthority": {"certificate": "authority", "privateKey": "key"},
-    "slipway:index:Certificate": {"certificate": "leaf", "privateKey": "key"},
-    "slipway:index:MirroredImage": {"reference": "registry/base@sha256:base"},
-    "slipway:index:ServiceImage": {"reference": "registry/app@sha256:i", "revision": "def", "digest": "sha256:i"},
-    "slipway:index:PythonEnvironment": {"python": "/home/env/bin/python", "lockDigest": "sha256:lock"},
-    "slipway:index:LocalService": {"revision": "abc"},
-    "slipway:index:Endpoint": {"state": "Healthy", "message": ""},
-}
-
-
-class Recorder(pulumi_mocks.Mocks):
-    """Keeps what was registered, and answers as the provider would."""
-
-    def __init__(self) -> None:
-        self.registered: dict[str, pulumi_mocks.MockResourceArgs] = {}
-
-    def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        self.registered[f"{args.typ}::{args.name}"] = args
-        return args.name, {**args.inputs, **OUTPUTS.get(args.typ, {})}
-
-    def call(self, args: pulumi_mocks.MockCallArgs) -> dict[str, Any]:
-        raise AssertionError(f"no function is called here: {args.token}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def leftovers() -> Iterator[None]:
-    """The mocks leave an event loop behind in each thread of theirs: cleared here, where that is no failure."""
-    asyncio.set_event_loop(asyncio.new_event_loop())
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        asyncio.set_event_loop(None)
-        gc.collect()
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    recorder = Recorder()
-    pulumi.runtime.set_mocks(recorder, project="slipway", stack="test")
-    return recorder
+from tests.components.support import Recorder, declared
 
 
 def a_plan(*references: ModelReference) -> StackPlan:
@@ -107,18 +51,6 @@ def a_plan(*references: ModelReference) -> StackPlan:
             )
         },
     )
-
-
-def declared(recorder: Recorder, plan: StackPlan) -> dict[str, Any]:
-    """Runs the program against the mocks; returns the stack's outputs, resolved."""
-    outputs: dict[str, Any] = {}
-
-    @pulumi.runtime.test
-    def program() -> pulumi.Output[None]:
-        return pulumi.Output.from_input(deploy(plan, Path("/project"), Path("/home"), "test")).apply(outputs.update)
-
-    program()
-    return outputs
 
 
 def test_the_resources_of_a_stack(recorder: Recorder) -> None:

@@ -1,0 +1,63 @@
+"""Pulumi's mocks in the place of the engine: what was registered is kept, and answered as the providers would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks as pulumi_mocks
+
+from infra.plan import StackPlan
+from infra.stack import deploy
+
+OUTPUTS: dict[str, dict[str, Any]] = {
+    "slipway:index:ModelVersion": {
+        "version": 2,
+        "digest": "sha256:m2",
+        "versions": {"1": "sha256:one", "2": "sha256:two"},
+        "sizes": {"1": 5, "2": 7},
+        "repository": "models/digits",
+    },
+    "slipway:index:RegistryService": {"address": "127.0.0.1:5000", "username": "slipway", "password": "generated"},
+    "slipway:index:CertificateAuthority": {"certificate": "authority", "privateKey": "key"},
+    "slipway:index:Certificate": {"certificate": "leaf", "privateKey": "key"},
+    "slipway:index:MirroredImage": {"reference": "registry/base@sha256:base"},
+    "slipway:index:ServiceImage": {"reference": "registry/app@sha256:i", "revision": "def", "digest": "sha256:i"},
+    "slipway:index:PythonEnvironment": {"python": "/home/env/bin/python", "lockDigest": "sha256:lock"},
+    "slipway:index:LocalService": {"revision": "abc"},
+    "slipway:index:Endpoint": {"state": "Healthy", "message": ""},
+    "slipway:index:AccessKey": {"key": "generated"},
+    "slipway:index:Route": {
+        "scoringUri": "http://127.0.0.1:80/score",
+        "swaggerUri": "http://127.0.0.1:80/swagger.json",
+        "revision": "routed",
+    },
+}
+"""What the engine would answer, by type."""
+
+
+class Recorder(pulumi_mocks.Mocks):
+    """Keeps what was registered, and answers as the provider would."""
+
+    def __init__(self) -> None:
+        self.registered: dict[str, pulumi_mocks.MockResourceArgs] = {}
+
+    def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.registered[f"{args.typ}::{args.name}"] = args
+        return args.name, {**args.inputs, **OUTPUTS.get(args.typ, {})}
+
+    def call(self, args: pulumi_mocks.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"no function is called here: {args.token}")
+
+
+def declared(recorder: Recorder, plan: StackPlan) -> dict[str, Any]:
+    """Runs the program against the mocks; returns the stack's outputs, resolved."""
+    outputs: dict[str, Any] = {}
+
+    @pulumi.runtime.test
+    def program() -> pulumi.Output[None]:
+        return pulumi.Output.from_input(deploy(plan, Path("/project"), Path("/home"), "test")).apply(outputs.update)
+
+    program()
+    return outputs
