@@ -8,10 +8,13 @@ connection. What an answer means is decided elsewhere.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ssl  # of no use to a supervisor, which does without its memory
 
 REVISION_HEADER = "slipway-revision"
 MAX_BODY = 64 * 1024
