@@ -1,10 +1,14 @@
 """What `pulumi up` runs."""
 
+import gc
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+# Of what is imported nothing becomes garbage: to look for some would take a quarter of the time.
+gc.disable()
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
@@ -14,6 +18,9 @@ import pulumi  # noqa: E402 - the project's folder comes onto the path first
 from infra.load import load  # noqa: E402
 from infra.problems import ConfigurationError  # noqa: E402
 from infra.stack import deploy  # noqa: E402
+
+gc.freeze()
+gc.enable()
 
 
 async def program() -> dict[str, Any]:
