@@ -10,6 +10,11 @@ from airgap.base import image
 from provider.content.watch import Watch
 from provider.location import Location
 from tests.docker.engine import Docker, docker_engine, registry
+from tests.docker.programs import plugin_in_use
+
+
+def pytest_report_header() -> str:
+    return f"Pulumi's docker plugin: {plugin_in_use()}"
 
 
 @pytest.fixture(scope="session")
