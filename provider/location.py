@@ -46,15 +46,16 @@ class Location:
     def registry(self, watch: Watch) -> Registry:
         """The registry, for one operation; only where this is no layout."""
         # Here, so that what stays on this machine does not wait for the import.
+        from provider.registry.address import parse
         from provider.registry.auth import Credentials
         from provider.registry.client import Registry
+        from provider.registry.slots import shared
 
         credentials = None
         if self.username is not None and self.password is not None:
             credentials = Credentials(self.username, self.password)
-        return Registry(
-            self.place, credentials, parallel=self.parallel, ca_certificate=self.ca_certificate, watch=watch
-        )
+        slots = shared(parse(self.place).host, self.parallel)
+        return Registry(self.place, credentials, slots=slots, ca_certificate=self.ca_certificate, watch=watch)
 
     def reference(self, repository: str, digest: str) -> str:
         """The image as a container runtime names it; of a layout, within it."""
@@ -70,6 +71,13 @@ def place_problem(place: str) -> str | None:
     """Why `place` is neither a layout's path nor a registry's address; None where it is one."""
     if place.startswith("/"):
         return None
+    host = place.partition("/")[0]
+    # As Docker tells a registry from a folder: a relative path has none of these.
+    if "://" not in place and not ("." in host.strip(".") or ":" in host or host == "localhost"):
+        return (
+            f"must be a registry's address (HOST[:PORT][/PATH], where HOST has a dot, a port or is localhost) or an "
+            f"absolute path, for an image layout on this machine, not {place!r}"
+        )
     from provider.registry.address import parse
     from provider.registry.errors import RegistryError
 

@@ -2,7 +2,9 @@
 
 One resource a model name. `check` reads the files and names them by the digest of their layer; a change of content
 adds a version in place, and the same content is the same version again. Metadata changes in place and makes no
-version. How files become a layer and where versions are kept is `provider.content`'s.
+version. How files become a layer is `provider.content`'s. Versions are kept in an image layout on this machine
+(`provider.content.store`) or in a registry (`provider.registry.model_store`), which are alike in what they do; a
+registry may not be there yet in a preview, and keeps no metadata.
 """
 
 from __future__ import annotations
@@ -17,9 +19,16 @@ from typing import ClassVar, ParamSpec, TypeVar
 from provider.content.cache import DigestCache
 from provider.content.errors import CancelledError, ContentError
 from provider.content.layer import layer_digest
-from provider.content.store import QuotaError, Registration, Request, Store
+from provider.content.models import ModelStore, Registration, Request
+from provider.content.store import QuotaError, Store
+from provider.content.watch import Watch
 from provider.image_layout import owner_of, watch_of
-from provider.resource import Context, Failure, Input, Resource, ResourceError
+from provider.images.tags import PREFIX
+from provider.location import DEFAULT_PARALLEL, Location, place_problem
+from provider.registry.errors import RegistryUnavailableError
+from provider.registry.model_record import history_from, json_of
+from provider.registry.model_store import RegistryModelStore, repository_of
+from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
 from provider.values import UNKNOWN, Properties, is_known
 
 P = ParamSpec("P")
@@ -28,8 +37,11 @@ T = TypeVar("T")
 _METADATA = ("framework", "frameworkVersion", "description", "tags", "properties", "sampleInput", "sampleOutput")
 # What the outputs follow from.
 _DECIDING = ("store", "name", "path", "contentDigest", "keepVersions", "pinned", "aliases")
+_ACCESS = ("username", "password", "caCertificate", "parallel")
+_OUTPUTS = ("version", "digest", "size", "versions", "sizes")
 # A part of a path in the layer, of a tag in the index and of a repository's name later on.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 class ModelVersion(Resource):
@@ -70,20 +82,29 @@ class ModelVersion(Resource):
             return {**news, "contentDigest": UNKNOWN}, []
         return await asyncio.to_thread(_examine, context, news)
 
+    def diff(self, state: Properties, news: Properties) -> list[Change]:
+        changes = super().diff(state, news)
+        if _is_registry(news["store"]):
+            # A registry is told what must stay, since nobody can ask the stack.
+            pinned = {"pinned": Input("list", required=False)}
+            changes += declared_changes(pinned, state, news)
+        if "drift" in state and not changes:
+            changes.append(Change("drift", "delete", of_input=False))
+        return changes
+
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         name = news["name"]
         if context.preview:
-            return ("" if name is UNKNOWN else name), await _told(name, _foresee, context, news)
-        return name, await _told(name, _register, context, news, True)
+            return ("" if name is UNKNOWN else name), await _told(name, _foresee, context, news, {})
+        return name, await _told(name, _register, context, news, {})
 
     async def read(self, context: Context, resource_id: str, state: Properties) -> Properties | None:
         return await _told(resource_id, _read, context, resource_id, state)
 
     async def update(self, context: Context, resource_id: str, state: Properties, news: Properties) -> Properties:
         if context.preview:
-            return await _told(resource_id, _foresee, context, news)
-        verify = state.get("contentDigest") != news["contentDigest"]
-        return await _told(resource_id, _register, context, news, verify)
+            return await _told(resource_id, _foresee, context, news, state)
+        return await _told(resource_id, _register, context, news, state)
 
     async def delete(self, context: Context, resource_id: str, state: Properties) -> None:
         await _told(resource_id, _forget, context, resource_id, state)
@@ -102,9 +123,13 @@ async def _told(name: object, operation: Callable[P, T], *arguments: P.args, **n
 def _value_failures(news: Properties) -> list[Failure]:
     """What is wrong with the values themselves, whatever the files are."""
     failures = []
-    for name in ("store", "path"):
-        if news[name] is not UNKNOWN and not news[name].startswith("/"):
-            failures.append(Failure(name, f"must be an absolute path, not {news[name]!r}"))
+    path, store = news["path"], news["store"]
+    if path is not UNKNOWN and not path.startswith("/"):
+        failures.append(Failure("path", f"must be an absolute path, not {path!r}"))
+    if store is not UNKNOWN and (problem := place_problem(store)) is not None:
+        failures.append(Failure("store", problem))
+    if (news.get("username") is None) != (news.get("password") is None):
+        failures.append(Failure("username", "and password go together: give both, or none"))
     name = news["name"]
     if name is not UNKNOWN and _NAME.fullmatch(name) is None:
         failures.append(
@@ -117,7 +142,7 @@ def _value_failures(news: Properties) -> list[Failure]:
             if value is not UNKNOWN and not isinstance(value, str):
                 path = f"{group}.{key}" if key.isidentifier() else f"{group}[{json.dumps(key)}]"
                 failures.append(Failure(path, f"must be a string, not {value!r}; put it in quotes"))
-    for name, lowest in (("keepVersions", 1), ("quotaBytes", 0)):
+    for name, lowest in (("keepVersions", 1), ("quotaBytes", 0), ("parallel", 1)):
         value = news.get(name)
         if isinstance(value, int) and value < lowest:
             failures.append(Failure(name, f"must be at least {lowest}, not {value}"))
@@ -125,6 +150,14 @@ def _value_failures(news: Properties) -> list[Failure]:
     for alias, version in (aliases if isinstance(aliases, dict) else {}).items():
         if version is not UNKNOWN and not _is_version(version):
             failures.append(Failure(f"aliases.{alias}", f"must be a version, 1 or more, not {version!r}"))
+        if _is_registry(store) and not _is_alias(alias):
+            failures.append(
+                Failure(
+                    f"aliases.{alias}",
+                    f"is a tag in the registry: up to 128 letters, digits and _ . -, a letter, digit or _ first, no "
+                    f"number alone, and not beginning with {PREFIX}",
+                )
+            )
     pinned = news.get("pinned")
     for index, version in enumerate(pinned if isinstance(pinned, list) else []):
         if version is not UNKNOWN and not _is_version(version):
@@ -137,8 +170,17 @@ def _is_version(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 1 and value == int(value)
 
 
+def _is_alias(name: str) -> bool:
+    return _TAG.fullmatch(name) is not None and not name.isdecimal() and not name.startswith(PREFIX)
+
+
+def _is_registry(store: object) -> bool:
+    return isinstance(store, str) and not store.startswith("/")
+
+
 def _examine(context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
-    """Reads the files and, where there is one, the store's record."""
+    """Reads the files and, where there is one, the record of a store on this machine. A registry is asked when there is
+    something to do, so that an `up` without a change does not need it."""
     try:
         layer = layer_digest(Path(news["path"]), news["name"], DigestCache(), watch_of(context))
     except CancelledError as error:
@@ -146,7 +188,7 @@ def _examine(context: Context, news: Properties) -> tuple[Properties, list[Failu
     except ContentError as error:
         return news, [Failure("path", str(error))]
     news = {**news, "contentDigest": layer.digest}
-    if not is_known([news.get(name) for name in (*_DECIDING, "quotaBytes")]):
+    if not is_known([news.get(name) for name in (*_DECIDING, "quotaBytes")]) or _is_registry(news["store"]):
         return news, []
     return news, _store_failures(context, news)
 
@@ -191,8 +233,21 @@ def _request(context: Context, news: Properties) -> Request:
     )
 
 
+def _store(news: Properties, state: Properties, watch: Watch) -> ModelStore:
+    if not _is_registry(news["store"]):
+        return Store(Path(news["store"]))
+    location = Location(
+        news["store"],
+        news.get("username"),
+        news.get("password"),
+        news.get("parallel", DEFAULT_PARALLEL),
+        news.get("caCertificate"),
+    )
+    return RegistryModelStore(location.registry(watch), news["name"], history_from(state.get("history") or {}))
+
+
 def _outputs(news: Properties, registration: Registration) -> Properties:
-    return {
+    outputs = {
         **news,
         "version": registration.version,
         "digest": registration.digest,
@@ -200,45 +255,56 @@ def _outputs(news: Properties, registration: Registration) -> Properties:
         "versions": registration.versions,
         "sizes": registration.sizes,
     }
+    if not _is_registry(news["store"]):
+        return outputs
+    return {**outputs, "history": json_of(registration.history), "repository": repository_of(news["name"])}
 
 
-def _foresee(context: Context, news: Properties) -> Properties:
+def _foresee(context: Context, news: Properties, state: Properties) -> Properties:
     if not is_known([news.get(name) for name in _DECIDING]):
-        return {**news, "version": UNKNOWN, "digest": UNKNOWN, "size": UNKNOWN, "versions": UNKNOWN, "sizes": UNKNOWN}
-    return _outputs(news, Store(Path(news["store"])).foresee(_request(context, news)))
+        return {**news, **dict.fromkeys(_OUTPUTS, UNKNOWN)}
+    if not is_known([news.get(name) for name in _ACCESS]):
+        return _open(news)
+    try:
+        return _outputs(news, _store(news, state, watch_of(context)).foresee(_request(context, news)))
+    except RegistryUnavailableError as error:
+        context.log.warning(f"model {news['name']}: its versions are known only when it is deployed: {error}")
+        return _open(news)
 
 
-def _register(context: Context, news: Properties, verify: bool) -> Properties:
-    registration = Store(Path(news["store"])).register(_request(context, news), watch_of(context), verify=verify)
-    return _outputs(news, registration)
+def _open(news: Properties) -> Properties:
+    """Outputs of a preview that cannot ask the registry, which may be made by the same deployment."""
+    return {**news, **dict.fromkeys(_OUTPUTS, UNKNOWN), "history": UNKNOWN, "repository": repository_of(news["name"])}
+
+
+def _register(context: Context, news: Properties, state: Properties) -> Properties:
+    watch = watch_of(context)
+    verify = state.get("contentDigest") != news["contentDigest"]
+    return _outputs(news, _store(news, state, watch).register(_request(context, news), watch, verify=verify))
 
 
 def _read(context: Context, name: str, state: Properties) -> Properties | None:
-    """The model as it is stored. Damage of its current version is found here, also by its bytes where a file of the
-    store was touched since they were last seen."""
-    store = Store(Path(state["store"]))
-    model = store.record().models.get(name)
-    damage = store.damage(name, state["version"], watch_of(context))
-    if model is None or damage is not None:
-        context.log.warning(f"model {name}: {damage}; it is taken as gone, so that the next `up` registers it anew")
+    """The model as it is stored."""
+    watch = watch_of(context)
+    versions, sizes = state["versions"], state.get("sizes", {})
+    history = history_from(state.get("history") or {})
+    known = Registration(state["version"], state["digest"], state["size"], versions, sizes, history)
+    found = _store(state, state, watch).inspect(name, owner_of(context.urn), known, watch)
+    if not found.looked:
+        context.log.warning(f"model {name} was not looked at: {found.problem}")
+        return state
+    if found.problem is not None:
+        context.log.warning(f"model {name}: {found.problem}")
+    if found.registration is None:
         return None
-    held = model.held[state["version"]]
-    sound = {
-        str(number): version.layer
-        for number, version in sorted(model.held.items())
-        if all(store.layout.has(blob) for blob in version.blobs())
-    }
-    others = {name: value for name, value in state.items() if name not in _METADATA}
-    return {
-        **others,
-        **held.metadata,
-        "contentDigest": held.layer.digest,
-        "digest": held.manifest.digest,
-        "size": held.layer.size,
-        "versions": {number: layer.digest for number, layer in sound.items()},
-        "sizes": {number: layer.size for number, layer in sound.items()},
-    }
+    others = {key: value for key, value in state.items() if key not in _METADATA or found.metadata is None}
+    others.pop("drift", None)
+    read = _outputs({**others, **(found.metadata or {})}, found.registration)
+    if found.problem is not None:
+        return {**read, "drift": found.problem}
+    return {**read, "contentDigest": found.registration.versions[str(state["version"])]}
 
 
 def _forget(context: Context, name: str, state: Properties) -> None:
-    Store(Path(state["store"])).forget(name, owner_of(context.urn), watch_of(context))
+    watch = watch_of(context)
+    _store(state, state, watch).forget(name, owner_of(context.urn), watch)

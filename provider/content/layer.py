@@ -83,7 +83,7 @@ def layer_digest(source: Path, name: str, cache: DigestCache, watch: Watch | Non
         known = recall(layer, cache)
         if known is None:
             known = _hash(layer, watch)
-            _verify_unchanged(layer.tree)
+            verify_unchanged(layer.tree)
             remember(layer, known, cache)
         return known
 
@@ -103,7 +103,7 @@ def write_layer(source: Path, name: str, target: int, cache: DigestCache, watch:
         written = _hash_and_copy(layer, target, watch) if known is None else _copy(layer, target, known, watch)
         os.ftruncate(target, written.size)
         os.fdatasync(target)
-        _verify_unchanged(layer.tree)
+        verify_unchanged(layer.tree)
         if known is None:
             remember(layer, written, cache)
         return written
@@ -177,23 +177,28 @@ def _read(handle: int, buffer: memoryview, file: TreeFile) -> int:
     return count
 
 
-def _verify_unchanged(tree: Tree) -> None:
+def verify_unchanged(tree: Tree) -> None:
+    """Raises `ContentChangedError` where the files are no longer as they were listed."""
     if walk(tree.root).signature != tree.signature:
         raise ContentChangedError(f"{tree.root} changed while it was being read")
 
 
-class _Hasher:
-    """sha256 in a thread of its own, beside the reading and writing of what comes next."""
+class Hasher:
+    """sha256 in a thread of its own, beside the reading and writing of what comes next. Use it as a context."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="hash")
         self._pending: Future[None] | None = None
 
-    def __enter__(self) -> _Hasher:
+    def __enter__(self) -> Hasher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the thread."""
         self._pool.shutdown(wait=True)
 
     def update(self, data: bytes | memoryview) -> None:
@@ -216,13 +221,13 @@ class _Hasher:
 
 
 def _hash(layer: Layer, watch: Watch) -> LayerDigest:
-    with _Hasher() as hasher:
-        for data in _pieces(layer, watch, "reading"):
+    with Hasher() as hasher:
+        for data in pieces(layer, watch, "reading"):
             hasher.update(data)
         return LayerDigest(hasher.finish(), layer.size)
 
 
-def _pieces(layer: Layer, watch: Watch, verb: str) -> Iterator[bytes | memoryview]:
+def pieces(layer: Layer, watch: Watch, verb: str) -> Iterator[bytes | memoryview]:
     """The bytes of the layer in order. A piece stays as it is until the next but one is asked for."""
     buffers = [memoryview(bytearray(_READ_BYTES)) for _ in range(2)]
     doing = f"{verb} {layer.name}"
@@ -252,15 +257,15 @@ def _pieces(layer: Layer, watch: Watch, verb: str) -> Iterator[bytes | memoryvie
 def _copy(layer: Layer, target: int, known: LayerDigest, watch: Watch) -> LayerDigest:
     # Not inside the kernel (sendfile): a tar's contents begin anywhere in a page, and moving pages to such places
     # takes half as long again as this (0.64 s and 0.45 s for 1 GiB on ext4).
-    for data in _pieces(layer, watch, "copying"):
+    for data in pieces(layer, watch, "copying"):
         _write(target, data)
     return known
 
 
 def _hash_and_copy(layer: Layer, target: int, watch: Watch) -> LayerDigest:
     """Takes the time of hashing or of copying, whichever is longer."""
-    with _Hasher() as hasher:
-        for data in _pieces(layer, watch, "copying"):
+    with Hasher() as hasher:
+        for data in pieces(layer, watch, "copying"):
             hasher.update(data)
             _write(target, data)
         return LayerDigest(hasher.finish(), layer.size)

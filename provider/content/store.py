@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from provider.content.cache import DigestCache
-from provider.content.errors import ContentChangedError, ContentError, CorruptBlobError
+from provider.content.errors import ContentError, CorruptBlobError
 from provider.content.layer import Layer, write_layer
+from provider.content.layer_stream import changed_since_checked
 from provider.content.layout import Incoming, Layout, Writer, disk_errors, disk_full, free_bytes, wait_until_written
 from provider.content.modelpack import ARTIFACT, MANIFEST, Blob, artifact
+from provider.content.models import Found, Registration, Request
 from provider.content.tree import walk
 from provider.content.watch import Watch, human_size
 
@@ -118,39 +120,6 @@ class Record:
         for model in self.models.values():
             for version in model.held.values():
                 yield from (blob.digest for blob in version.blobs())
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be registered, and for whom."""
-
-    name: str
-    source: Path
-    layer_digest: str
-    """What the files were when they were looked at: anything else is refused."""
-    owner: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    pinned: tuple[int, ...] = ()
-    aliases: Mapping[str, int] = field(default_factory=dict)
-    """Names for versions, which stay as the pinned ones do."""
-    keep: int | None = None
-    quota_bytes: int | None = None
-    """Overrides the store's own, which may not be written yet."""
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A model as it is registered, or would be."""
-
-    version: int
-    digest: str
-    """Of the artifact's manifest."""
-    size: int
-    """Bytes of the layer."""
-    versions: dict[str, str]
-    """Version -> layer digest, of what the store holds."""
-    sizes: dict[str, int]
-    """Version -> bytes of the layer, of the same versions."""
 
 
 class Store:
@@ -264,6 +233,24 @@ class Store:
             return str(error)
         return None
 
+    def inspect(self, name: str, owner: str, known: Registration, watch: Watch | None = None) -> Found:
+        """See `ModelStore`. Damage of the current version is found, also by its bytes where a file of the store was
+        touched since they were last seen."""
+        model = self.record().models.get(name)
+        damage = self.damage(name, known.version, watch)
+        if model is None or damage is not None:
+            return Found(None, f"{damage}; it is taken as gone, so that the next `up` registers it anew")
+        held = model.held[known.version]
+        sound = {
+            str(number): version.layer
+            for number, version in sorted(model.held.items())
+            if all(self.layout.has(blob) for blob in version.blobs())
+        }
+        versions = {number: layer.digest for number, layer in sound.items()}
+        sizes = {number: layer.size for number, layer in sound.items()}
+        registration = Registration(known.version, held.manifest.digest, held.layer.size, versions, sizes)
+        return Found(registration, metadata=held.metadata)
+
     # --- the steps of a registration
 
     def prepare(self, writer: Writer) -> Record:
@@ -337,10 +324,7 @@ class Store:
                 os.ftruncate(incoming.handle, 0)  # so that the error tells what is free without this half of a blob
                 raise
         if written.digest != incoming.blob.digest:
-            raise ContentChangedError(
-                f"{request.source} changed since it was checked (it was {incoming.blob.digest}, it is "
-                f"{written.digest} now); wait until nothing writes to it, then run `pulumi up` again"
-            )
+            raise changed_since_checked(request.source, incoming.blob.digest, written.digest)
 
     def _commit(
         self,

@@ -40,6 +40,10 @@ class Watch:
         self._next_line = 0.0
         self.warning = warning
 
+    def quiet(self) -> Watch:
+        """As this one, without its lines of progress: for a part of something that tells its own."""
+        return Watch(warning=self.warning, cancelled=self._cancelled)
+
     def check(self, doing: str) -> None:
         """Raises `CancelledError` when the operation should stop."""
         if self._cancelled.is_set():

@@ -2,6 +2,6 @@
 
 `client` opens a registry, `repository` reads and writes one repository of it, `upload` sends a blob, `download` reads
 one, `transport` sends requests (and again, where that helps), `auth` answers challenges, `answers` turns what a
-registry says into errors, and `slots` keeps to the tier's number of transfers. `models` publishes a stored model. What
-an artifact or an image consists of is decided elsewhere; nothing here knows of Pulumi.
+registry says into errors, and `slots` keeps to the tier's number of transfers. `model_store` keeps versions of models
+in a registry. What an artifact or an image consists of is decided elsewhere; nothing here knows of Pulumi.
 """

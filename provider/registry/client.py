@@ -22,7 +22,8 @@ _SMALL_REQUESTS = 2  # connections for requests that are no transfers
 class Registry:
     """A registry, reached at `address` (HOST[:PORT][/PATH]; http on loopback or with http://, else https).
 
-    `parallel`: how many blobs go up or come down at once (the tier's number). `ca_certificate`: the authorities (PEM)
+    `parallel`: how many blobs go up or come down at once (the tier's number); `slots` in its place: those of several
+    clients together. `ca_certificate`: the authorities (PEM)
     to trust in place of the system's. `piece_bytes`: the size of upload requests, for a registry that takes no large
     ones (that is found out from a 413 as well). Safe for several threads."""
 
@@ -32,13 +33,14 @@ class Registry:
         credentials: Credentials | None = None,
         *,
         parallel: int = 2,
+        slots: Slots | None = None,
         ca_certificate: str | None = None,
         patience: Patience | None = None,
         watch: Watch | None = None,
         piece_bytes: int | None = None,
     ) -> None:
         self.address = parse(address)
-        self._slots = Slots(parallel)
+        self._slots = Slots(parallel) if slots is None else slots
         self._in_flight = InFlight()
         self._piece_bytes = piece_bytes
         self._transport = Transport(
@@ -47,7 +49,7 @@ class Registry:
             ca_certificate=ca_certificate,
             patience=patience or Patience(),
             watch=watch or Watch(),
-            connections=parallel + _SMALL_REQUESTS,
+            connections=self._slots.count + _SMALL_REQUESTS,
         )
 
     def repository(self, name: str) -> RegistryRepository:

@@ -43,6 +43,16 @@ class Slots:
             self._free.release()
 
 
+_shared: dict[tuple[str, int], Slots] = {}
+_shared_lock = threading.Lock()
+
+
+def shared(host: str, count: int) -> Slots:
+    """The slots of everybody in this process who has `count` transfers with `host`."""
+    with _shared_lock:
+        return _shared.setdefault((host, count), Slots(count))
+
+
 class Slot:
     """One transfer's permission to run."""
 

@@ -88,7 +88,28 @@ def test_the_content_is_named_in_check_without_touching_the_store(stack: Stack) 
     ("inputs", "failures"),
     [
         ({"path": "model"}, [Failure("path", "must be an absolute path, not 'model'")]),
-        ({"store": "store"}, [Failure("store", "must be an absolute path, not 'store'")]),
+        (
+            {"store": "stacks/store"},
+            [
+                Failure(
+                    "store",
+                    "must be a registry's address (HOST[:PORT][/PATH], where HOST has a dot, a port or is localhost) or "
+                    "an absolute path, for an image layout on this machine, not 'stacks/store'",
+                )
+            ],
+        ),
+        ({"username": "me"}, [Failure("username", "and password go together: give both, or none")]),
+        ({"parallel": 0}, [Failure("parallel", "must be at least 1, not 0")]),
+        (
+            {"store": "registry.example", "aliases": {"3": 1}},
+            [
+                Failure(
+                    "aliases.3",
+                    "is a tag in the registry: up to 128 letters, digits and _ . -, a letter, digit or _ first, no "
+                    "number alone, and not beginning with slipway-",
+                )
+            ],
+        ),
         (
             {"name": "a/b"},
             [
