@@ -513,8 +513,17 @@ def _health_check(liveness: Liveness, startup_seconds: int | None) -> docker.Con
     delay = liveness.initial_delay if liveness.initial_delay is not None else startup_seconds or 0
     return docker.ContainerHealthcheckArgs(
         tests=["CMD", "python3", "-I", "-S", "-c", _LIVES.format(port=SERVICE_PORT)],
-        interval=f"{liveness.period}s",
-        timeout=f"{liveness.timeout}s",
+        interval=duration(liveness.period),
+        timeout=duration(liveness.timeout),
         retries=liveness.failures,
-        start_period=f"{delay}s",
+        start_period=duration(delay),
     )
+
+
+def duration(seconds: int) -> str:
+    """As Go writes it, `5m0s`: the engine tells it like that, and anything else would be a change at every look."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.targets.container import duration
 from infra.config import (
     ContainerDeployment,
     ContainerResources,
@@ -135,6 +136,11 @@ def test_what_a_service_is_told(recorder: Recorder) -> None:
     ]
     assert route["port"] == 8080
     assert route["scoringTimeoutMs"] == 500
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59, "59s"), (60, "1m0s"), (300, "5m0s"), (3661, "1h1m1s")])
+def test_durations_are_written_as_the_engine_does(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_limits(recorder: Recorder) -> None:
