@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks._choice import chosen, rounds
 from benchmarks.report import Row
 from benchmarks.serving.peers import (
     HANDLERS,
@@ -58,30 +59,24 @@ class Figures:
 
 def run() -> list[Row]:
     """Measure, and make the rows."""
-    rounds = int(os.environ.get("BENCH_ROUNDS", "3"))
-    peers = [OURS, *(peer for peer in PEERS if _chosen(peer.name, "BENCH_PEERS"))]
+    peers = [OURS, *(peer for peer in PEERS if chosen(peer.name, "BENCH_PEERS"))]
     pythons = {peer.name: _environment(peer) for peer in peers}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         onnx = _write_onnx(Path(folder))
         for case, workers in _plan():
             figures = {peer.name: Figures() for peer in peers}
-            for _ in range(rounds):
+            for _ in range(rounds()):
                 for peer in peers:
                     _measure(peer, pythons[peer.name], case, workers, onnx, Path(folder), figures[peer.name])
             rows += _rows(case, workers, {name: found for name, found in figures.items() if found.rate})
     return rows
 
 
-def _chosen(name: str, variable: str) -> bool:
-    wanted = os.environ.get(variable)
-    return wanted is None or any(part.strip().lower() in name.lower() for part in wanted.split(","))
-
-
 def _plan() -> list[tuple[Case, int]]:
     cases = [(case, workers) for case in SCORE_CASES for workers in (1, 2) if case.model == "noop" or workers == 1]
     cases += [(case, 1) for case in V2_CASES]
-    return [(case, workers) for case, workers in cases if _chosen(case.name, "BENCH_CASES")]
+    return [(case, workers) for case, workers in cases if chosen(case.name, "BENCH_CASES")]
 
 
 def _environment(peer: Peer) -> str:
