@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ import grpc.aio
 from pulumi.provider.experimental import provider as api
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.server import ProviderServicer
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
 from provider.resource import Context, ResourceError
 
@@ -33,6 +33,16 @@ _ENGINE_POLL_SECONDS = 0.5
 _MAX_MESSAGE_BYTES = 400 * 1024 * 1024
 
 T = TypeVar("T")
+
+
+class UnreadyError(ResourceError):
+    """The resource is there, but not as it should be: it goes into the state, and the operation fails nevertheless."""
+
+    def __init__(
+        self, message: str, resource_id: str, state: Mapping[str, PropertyValue], inputs: Mapping[str, PropertyValue]
+    ) -> None:
+        super().__init__(message)
+        self.resource_id, self.state, self.inputs = resource_id, state, inputs
 
 
 class EngineLog:
@@ -124,6 +134,9 @@ async def _told(answer: Awaitable[T], context: grpc.aio.ServicerContext[Any, Any
     """Awaits `answer`; an error of a resource ends the call with its message alone."""
     try:
         return await answer
+    except UnreadyError as error:
+        await _abort_with_state(context, error)
+        raise AssertionError("abort() raises") from error
     except ResourceError as error:
         message = str(error)
     except Exception as error:
@@ -131,6 +144,19 @@ async def _told(answer: Awaitable[T], context: grpc.aio.ServicerContext[Any, Any
         message = f"a fault in the provider {name}: {type(error).__name__}: {error}"
     await context.abort(grpc.StatusCode.UNKNOWN, message)
     raise AssertionError("abort() raises")
+
+
+async def _abort_with_state(context: grpc.aio.ServicerContext[Any, Any], error: UnreadyError) -> None:
+    """Ends a call with an error that holds the state of the resource, as the engine wants it: in the trailers."""
+    detail = provider_pb2.ErrorResourceInitFailed(
+        id=error.resource_id,
+        properties=PropertyValue.marshal_map(dict(error.state)),
+        reasons=[str(error)],
+        inputs=PropertyValue.marshal_map(dict(error.inputs)),
+    )
+    status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=str(error))
+    status.details.add().Pack(detail)
+    await context.abort(grpc.StatusCode.UNKNOWN, str(error), (("grpc-status-details-bin", status.SerializeToString()),))
 
 
 async def _end_with_the_engine(engine_pid: int) -> None:
