@@ -64,7 +64,7 @@ class Courier:
     def __init__(self, folder: Path) -> None:
         self._files = Files(folder)
         self.queue = Queue(self._files.events)
-        self._senders: dict[str, Sender] = {}
+        self.senders: dict[str, Sender] = {}
         self._spec = self._read_spec()
         self.change()
 
@@ -72,14 +72,14 @@ class Courier:
         """Takes over what is asked for now."""
         self._spec = self._read_spec()
         asked = {webhook["name"]: webhook for webhook in self._spec.webhooks}
-        for name in set(self._senders) - set(asked):
-            self._senders.pop(name).end()
+        for name in set(self.senders) - set(asked):
+            self.senders.pop(name).end()
         self.queue.keep_only(asked)
         for name, webhook in asked.items():
-            if name in self._senders:
-                self._senders[name].webhook = webhook
+            if name in self.senders:
+                self.senders[name].webhook = webhook
             else:
-                self._senders[name] = Sender(webhook, self.queue)
+                self.senders[name] = Sender(webhook, self.queue)
         self.queue.wake()
 
     def take(self, document: Any) -> None:
@@ -102,11 +102,16 @@ class Sender:
         self._queue = queue
         self._ended = threading.Event()
         self._failing = 0
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def end(self) -> None:
         """No further event is sent."""
         self._ended.set()
+
+    def join(self) -> None:
+        """Waits until an attempt that is under way has ended, too."""
+        self._thread.join()
 
     def _run(self) -> None:
         name = str(self.webhook["name"])

@@ -88,6 +88,12 @@ class Queue:
             ]
             self._changed.wait(longest if found is None else max(0.0, min(longest, found - time.time())))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for anybody."""
+        with self._changed:
+            return self._database.execute("SELECT 1 FROM deliveries LIMIT 1").fetchone() is None
+
     def wake(self) -> None:
         """Ends every wait."""
         with self._changed:

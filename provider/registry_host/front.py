@@ -24,7 +24,7 @@ _MOST_CONNECTIONS = 512
 _STACK_BYTES = 256 * 1024
 _PATIENCE_SECONDS = 15.0
 """How long a connection waits while no registry takes it."""
-_LINGER_SECONDS = 5.0
+_LINGER_SECONDS = 1.0
 """How long a client may take to notice that its registry is done with it."""
 _POLL_SECONDS = 0.02
 
@@ -36,7 +36,8 @@ class Front:
         self._listening = listening
         self._open = dict.fromkeys(sockets, 0)
         self._lock = threading.Lock()
-        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._most = _MOST_CONNECTIONS
+        self._places = threading.BoundedSemaphore(self._most)
 
     def run(self, ending: socket.socket) -> None:
         """Takes connections until something comes from `ending`, then waits for those that are there."""
@@ -53,6 +54,8 @@ class Front:
             self._places.acquire()
             threading.Thread(target=self._serve, args=(client,)).start()
         self._listening.close()
+        for _ in range(self._most):
+            self._places.acquire()
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -66,29 +69,34 @@ class Front:
                         with registry:
                             _join(client, registry)
                     finally:
-                        with self._lock:
-                            self._open[place] -= 1
+                        self._left(place)
         except OSError as error:
             print(f"a connection ended: {error.strerror}", file=sys.stderr, flush=True)
         finally:
             self._places.release()
 
+    def _left(self, place: str) -> None:
+        with self._lock:
+            self._open[place] -= 1
+
     def _connect(self) -> tuple[str, socket.socket | None]:
         """A connection to the registry with the fewest; None where none is there for a while."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            with self._lock:
-                places = sorted(self._open, key=self._open.__getitem__)
-            for place in places:
+            untried = set(self._open)
+            while untried:
+                with self._lock:
+                    place = min(untried, key=self._open.__getitem__)
+                    self._open[place] += 1
                 registry = socket.socket(socket.AF_UNIX)
                 try:
                     registry.connect(place)
                 except OSError:
                     registry.close()
-                    continue
-                with self._lock:
-                    self._open[place] += 1
-                return place, registry
+                    self._left(place)
+                    untried.discard(place)
+                else:
+                    return place, registry
             if time.monotonic() > deadline:
                 return "", None
             time.sleep(_POLL_SECONDS)

@@ -51,6 +51,8 @@ _BACKLOG = 512
 _ANSWER_SECONDS = 5.0
 _ROLL_SECONDS = 20.0
 """How long a registry that took another's place may take to serve, before the next one is stopped."""
+_PASS_SECONDS = 0.1
+"""How long a registry takes at most to accept the connections that wait for it."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,10 @@ class Keeper:
         for place, launch in enumerate(self._wanted()):
             if launch == self._launches[place]:
                 continue
+            if len(self._registries) > 1:
+                # New connections go past it; those that are waiting there are taken before it closes its door.
+                (self._files.folder / socket_name(place)).unlink(missing_ok=True)
+                time.sleep(_PASS_SECONDS)
             end([self._registries[place]], self._measure)
             self._launches[place] = launch
             self._registries[place].hurry()

@@ -90,9 +90,9 @@ class Service:
     def failures(self, **changed: Any) -> list[Failure]:
         return run(self.resource.check(context(preview=True), {**self.inputs, **changed}))[1]
 
-    def registry(self, ca_certificate: str | None = None) -> Registry:
+    def registry(self, ca_certificate: str | None = None, patience: Patience = PATIENT) -> Registry:
         credentials = Credentials(self.state["username"], self.state["password"])
-        return Registry(self.state["address"], credentials, patience=PATIENT, ca_certificate=ca_certificate)
+        return Registry(self.state["address"], credentials, patience=patience, ca_certificate=ca_certificate)
 
     @property
     def log(self) -> str:
