@@ -26,8 +26,7 @@ from provider.image_layout import owner_of, watch_of
 from provider.images.tags import PREFIX
 from provider.location import DEFAULT_PARALLEL, Location, place_problem
 from provider.registry.errors import RegistryUnavailableError
-from provider.registry.model_record import history_from, json_of
-from provider.registry.model_store import RegistryModelStore, repository_of
+from provider.registry.model_record import history_from, json_of, repository_of
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
 from provider.values import UNKNOWN, Properties, is_known
 
@@ -236,6 +235,9 @@ def _request(context: Context, news: Properties) -> Request:
 def _store(news: Properties, state: Properties, watch: Watch) -> ModelStore:
     if not _is_registry(news["store"]):
         return Store(Path(news["store"]))
+    # Here, so that what stays on this machine does not wait for the import.
+    from provider.registry.model_store import RegistryModelStore
+
     location = Location(
         news["store"],
         news.get("username"),

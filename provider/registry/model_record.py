@@ -1,4 +1,4 @@
-"""What a stack notes of a model in a registry: the versions it knows, and those it needs.
+"""What a stack notes of a model in a registry: the versions it knows, and those it needs; and where that is.
 
 A registry has no operation that changes something only if it is still as it was seen. So each stack has a record of its
 own, which it alone writes: a manifest without content, under a tag that is made from the stack's name. Whoever wants to
@@ -7,7 +7,9 @@ give a version its number, or remove one, reads the records of all the others (`
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,6 +22,16 @@ from provider.images.tags import empty_artifact, mark_of
 _TYPE = "application/vnd.slipway.model.record.v1+json"
 _STACK = "slipway.stack"
 _RECORD = "slipway.record"
+_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_DIGITS = 8
+
+
+def repository_of(name: str) -> str:
+    """The repository of a model: `models/<name>`, and where a repository cannot have that name, one like it."""
+    if _PART.fullmatch(name):
+        return f"models/{name}"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
+    return f"models/{'-'.join([*re.findall('[a-z0-9]+', name.lower()), digest])}"
 
 
 @dataclass(frozen=True)

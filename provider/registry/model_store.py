@@ -11,10 +11,8 @@ and steps back. Removing is done the same way: what another stack turns out to n
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
@@ -36,21 +34,11 @@ from provider.registry.errors import (
     RegistryUnavailableError,
     RegistryUnsupportedError,
 )
-from provider.registry.model_record import StackRecord, tag_of
+from provider.registry.model_record import StackRecord, repository_of, tag_of
 from provider.registry.model_view import View, is_contested, look, read_records
 
-_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _MOST_CLAIMS = 20
 _PAUSE_SECONDS = 0.25
-_DIGITS = 8
-
-
-def repository_of(name: str) -> str:
-    """The repository of a model: `models/<name>`, and where a repository cannot have that name, one like it."""
-    if _PART.fullmatch(name):
-        return f"models/{name}"
-    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
-    return f"models/{'-'.join([*re.findall('[a-z0-9]+', name.lower()), digest])}"
 
 
 class RegistryModelStore:

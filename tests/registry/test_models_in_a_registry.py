@@ -18,8 +18,7 @@ import pytest
 from provider.content.modelpack import Blob, artifact
 from provider.content.store import Request, Store
 from provider.registry.client import Registry
-from provider.registry.model_record import StackRecord, record_from, tag_of
-from provider.registry.model_store import repository_of
+from provider.registry.model_record import StackRecord, record_from, repository_of, tag_of
 from provider.resource import ResourceError
 from provider.values import UNKNOWN
 from tests.registry.faulty_proxy import FaultyProxy, Handler
