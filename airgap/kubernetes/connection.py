@@ -1,0 +1,261 @@
+"""The API server: requests, kinds of objects and where they are, and errors that say what to do.
+
+The client library is imported with the first request: it takes a while, and a preview without changes needs none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airgap.kubernetes import settings as configuration
+from airgap.kubernetes.objects import Kind, Object
+from airgap.kubernetes.settings import Settings
+from provider.resource import ResourceError
+
+_ATTEMPT_SECONDS = (5, 60)
+"""For a connection to stand, and for an answer."""
+_PATIENCE_SECONDS = 60.0
+"""How long an API server that has answered before may be away: it may be starting again."""
+_PAUSE_SECONDS = 0.5
+
+APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
+JSON = "application/json"
+
+Query = Sequence[tuple[str, str]]
+
+
+class UnreachableError(ResourceError):
+    """The cluster does not answer, or there is none."""
+
+
+class NoSuchKindError(ResourceError):
+    """The cluster has no such kind of object."""
+
+
+class ApiError(ResourceError):
+    """The API server refused."""
+
+    def __init__(self, code: int, status: dict[str, Any]) -> None:
+        self.code = code
+        self.reason: str = status.get("reason") or ""
+        self.message: str = status.get("message") or f"HTTP {code}"
+        causes = (status.get("details") or {}).get("causes") or ()
+        self.causes = [(c.get("message") or "", c.get("field") or "") for c in causes]
+        super().__init__(self.message)
+
+    @property
+    def not_found(self) -> bool:
+        return self.code == 404
+
+    @property
+    def conflict(self) -> bool:
+        """Whether somebody else owns a field that was to be applied."""
+        return self.code == 409 and self.reason == "Conflict"
+
+    @property
+    def already_exists(self) -> bool:
+        return self.reason == "AlreadyExists"
+
+
+class Connection:
+    """The API server of one set of settings. May be used from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.namespace = configuration.default_namespace(settings)
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._answered = False
+        self._kinds: dict[Kind, tuple[str, bool]] = {}
+
+    def request(
+        self, method: str, path: str, query: Query = (), body: Any = None, content_type: str = JSON
+    ) -> dict[str, Any]:
+        """What the server answers. Raises `ApiError`, `UnreachableError`.
+
+        One that has answered before is given time to come back: no request here does harm when it is sent twice."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                answer = self._attempt(method, path, query, body, content_type)
+            except UnreachableError:
+                if not self._answered or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            self._answered = True
+            return answer
+
+    def _attempt(self, method: str, path: str, query: Query, body: Any, content_type: str) -> dict[str, Any]:
+        from urllib3.exceptions import HTTPError
+
+        from kubernetes.client.exceptions import ApiException
+
+        client = self._connected()
+        try:
+            response = client.call_api(
+                path,
+                method,
+                {},
+                list(query),
+                {"Accept": JSON, "Content-Type": content_type},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _return_http_data_only=True,
+                _request_timeout=_ATTEMPT_SECONDS,
+            )
+            answer: dict[str, Any] = json.loads(response.data)
+        except ApiException as error:
+            status = _status(error)
+            if error.status in (429, 502, 503, 504):
+                raise UnreachableError(f"the API server is busy or starting: {status.get('message')}") from None
+            if error.status == 401:
+                raise UnreachableError(
+                    f"the cluster at {client.configuration.host} does not accept the credentials of the kubeconfig"
+                ) from None
+            raise ApiError(error.status, status) from None
+        except (HTTPError, OSError, ValueError) as error:
+            raise UnreachableError(
+                f"the cluster at {client.configuration.host} does not answer: {_cause(error)}. "
+                "Check that it runs, and that the kubeconfig and its context are the right ones."
+            ) from None
+        return answer
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _client(self.settings)
+            return self._client
+
+    def path(self, kind: Kind, namespace: str, name: str = "") -> str:
+        """The path of an object, or of all of its kind. Raises `NoSuchKindError`."""
+        plural, namespaced = self._known(kind)
+        steps = ["", *_root(kind)]
+        if namespaced:
+            steps += ["namespaces", namespace or self.namespace]
+        return "/".join([*steps, plural, name] if name else [*steps, plural])
+
+    def namespaced(self, kind: Kind) -> bool:
+        """Whether objects of this kind are in a namespace. Where only the cluster knows, and it does not: yes."""
+        if kind.cluster_wide is not None:
+            return not kind.cluster_wide
+        try:
+            return self._known(kind)[1]
+        except (NoSuchKindError, UnreachableError):
+            return True
+
+    def exists(self, kind: Kind) -> bool:
+        """Whether the cluster has this kind. Raises `UnreachableError`."""
+        try:
+            self._known(kind)
+        except NoSuchKindError:
+            return False
+        return True
+
+    def _known(self, kind: Kind) -> tuple[str, bool]:
+        """The plural of a kind, and whether it is in a namespace."""
+        if kind not in self._kinds:
+            path = "/".join(["", *_root(kind)])
+            try:
+                found = self.request("GET", path).get("resources") or ()
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+                found = ()
+            for resource in found:
+                if "/" not in resource["name"]:
+                    known = Kind(kind.api_version, resource["kind"])
+                    self._kinds[known] = resource["name"], bool(resource["namespaced"])
+        if kind not in self._kinds:
+            raise NoSuchKindError(
+                f"the cluster has no {kind.name} in {kind.api_version}. Where it is a custom resource, its "
+                "CustomResourceDefinition comes first (depends_on); else name a version that the cluster has: "
+                "kubectl api-resources"
+            )
+        return self._kinds[kind]
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """The object as it is now; None where there is none."""
+        try:
+            return self.request("GET", self.path(kind, namespace, name))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    def list(self, kind: Kind, namespace: str, query: Query = ()) -> list[Object]:
+        """The objects of a kind."""
+        items: list[Object] = self.request("GET", self.path(kind, namespace), query).get("items") or []
+        return items
+
+
+def _root(kind: Kind) -> list[str]:
+    return ["apis", *kind.api_version.split("/")] if kind.group else ["api", kind.api_version]
+
+
+def _client(settings: Settings) -> Any:
+    """A client of the library's. Raises `UnreachableError` where no cluster is named."""
+    import kubernetes
+
+    kubeconfig = configuration.load(settings)
+    context, cluster = configuration.active(kubeconfig, settings)
+    options = kubernetes.client.Configuration()
+    if not cluster:
+        if not settings.context and "KUBERNETES_SERVICE_HOST" in os.environ:
+            kubernetes.config.load_incluster_config(client_configuration=options)
+            return _made(options)
+        raise UnreachableError(_no_cluster(kubeconfig, settings))
+    name = settings.context or kubeconfig["current-context"]
+    try:
+        if settings.cluster or configuration.is_content(settings.kubeconfig):
+            context["cluster"] = settings.cluster or context["cluster"]
+            kubernetes.config.load_kube_config_from_dict(kubeconfig, context=name, client_configuration=options)
+        else:
+            files = os.pathsep.join(str(file) for file in settings.files if file.is_file())
+            kubernetes.config.load_kube_config(files, context=name, client_configuration=options)
+    except (kubernetes.config.ConfigException, OSError, ValueError) as error:
+        raise UnreachableError(f"the kubeconfig's context {name!r} cannot be used: {error}") from None
+    return _made(options)
+
+
+def _made(options: Any) -> Any:
+    import kubernetes
+
+    options.retries = False
+    options.connection_pool_maxsize = 32
+    return kubernetes.client.ApiClient(options)
+
+
+def _no_cluster(kubeconfig: dict[str, Any], settings: Settings) -> str:
+    names = sorted(str(entry.get("name")) for entry in kubeconfig.get("contexts") or ())
+    files = ", ".join(str(file) for file in settings.files)
+    if settings.context and names:
+        return f"there is no context {settings.context!r} in {files}; it has {', '.join(names)}"
+    if names:
+        return f"{files} has no current context; choose one of {', '.join(names)}: kubectl config use-context NAME"
+    return f"no cluster is named: {files} has no context. Name a kubeconfig in KUBECONFIG."
+
+
+def _status(error: Any) -> dict[str, Any]:
+    """The server's own account of a refusal."""
+    try:
+        status = json.loads(error.body)
+    except (TypeError, ValueError):
+        body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
+        return {"message": f"HTTP {error.status}: {body.strip()[:300] or error.reason}"}
+    return status if isinstance(status, dict) else {"message": str(status)}
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason of a failed connection, in a line."""
+    inner: Any = error
+    while getattr(inner, "reason", None) is not None and isinstance(inner.reason, BaseException):
+        inner = inner.reason
+    return str(inner).rpartition(": ")[2] or type(inner).__name__
