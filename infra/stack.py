@@ -235,7 +235,7 @@ class _Stack:
     def outputs(self) -> dict[str, Any]:
         return {
             "workspace": {"name": self.plan.workspace.name, "home": self.home},
-            "registry": {"kind": self.registry.kind, "tier": self.registry.tier, "location": self.registry.location},
+            "registry": self._registry_outputs(),
             "models": {
                 name: {"id": model.id, "version": model.version, "digest": model.digest}
                 for name, model in self.models.items()
@@ -243,6 +243,14 @@ class _Stack:
             "services": {name: self._service_outputs(name, service) for name, service in self.services.items()},
             "packages": {name: _package_outputs(package) for name, package in self.packages.items()},
         }
+
+    def _registry_outputs(self) -> dict[str, Any]:
+        registry = self.registry
+        outputs = {"kind": registry.kind, "tier": registry.tier, "location": registry.location}
+        if registry.kind != "service":
+            return outputs
+        # Of one that is there already, whoever deploys has them.
+        return {**outputs, "username": registry.username, "password": registry.password}
 
     def _service_outputs(self, name: str, service: Webservice) -> dict[str, Any]:
         outputs: dict[str, Any] = {

@@ -73,7 +73,7 @@ class LocalTarget:
 
     def _where_models_are(self, models: Sequence[ServedModel]) -> _ModelArgs:
         registry = self._registry
-        if registry.kind == "layout":
+        if registry.kind == "layout" or not models:
             return {}
         return {
             "model_registry": registry.location,

@@ -184,7 +184,13 @@ def test_a_registry_that_runs_here(recorder: Recorder) -> None:
     local = recorder.registered["slipway:index:LocalService::mnist-service"].inputs
     assert local["modelRegistry"] == "127.0.0.1:5000"
     assert local["modelRepositories"] == {"digits": "models/digits"}
-    assert outputs["registry"] == {"kind": "service", "tier": "Premium", "location": "127.0.0.1:5000"}
+    assert outputs["registry"] == {
+        "kind": "service",
+        "tier": "Premium",
+        "location": "127.0.0.1:5000",
+        "username": "slipway",
+        "password": "generated",
+    }
 
 
 def test_a_registry_that_others_reach_has_a_certificate_and_tells_of_events(recorder: Recorder) -> None:
