@@ -7,12 +7,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from infra import config
 from infra.load import load
+from infra.plan import StackPlan
 from tests.e2e.project import ROOT, answers, descendants_of_supervisors, free_port
 
 README = (ROOT / "README.md").read_text()
@@ -129,10 +131,19 @@ def test_make_down_leaves_nothing(checkout: Checkout) -> None:
 
 
 def test_the_configuration_that_it_shows_is_good() -> None:
-    (snippet,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-    raw = {key: json.dumps(value) for key, value in yaml.safe_load(snippet)["config"].items()}
+    first, *more = [yaml.safe_load(text)["config"] for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)]
+    assert shown(first).services["mnist"].deployment.port == 8890
 
-    assert load(raw, (), ROOT, "dev").services["mnist"].deployment.port == 8890
+    kinds = {shown({**first, **sections}, *more).registry.kind for sections in more}
+    assert kinds == {"service", "external"}
+
+
+def shown(sections: dict[str, Any], *others: dict[str, Any]) -> StackPlan:
+    """The plan of a configuration, with the images that one of the `others` names, and all the secrets set."""
+    images = {key: value for other in others for key, value in other.items() if key == "slipway:images"}
+    secret = "slipway:registryPassword"
+    raw = {key: json.dumps(value) for key, value in {**images, **sections, secret: "x"}.items()}
+    return load(raw, (secret,), ROOT, "dev")
 
 
 def test_the_table_names_every_field_of_the_configuration() -> None:
