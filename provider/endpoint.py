@@ -8,26 +8,27 @@ last lines of the traceback or the log, whether another revision still serves, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from provider.condition import Cause, Condition
+from provider.container.target import ContainerTarget
 from provider.deployment_log import remembered
-from provider.local.probe import Answer, NoAnswerError, ask
+from provider.local.probe import Answer, NoAnswerError
 from provider.local.revision import content_type
 from provider.local.target import LocalTarget
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
 from provider.target import Observation, Target
 from provider.values import UNKNOWN, Properties
 
-KINDS: Mapping[str, Callable[[Properties], Target]] = {"local": LocalTarget}
+KINDS: Mapping[str, type[LocalTarget] | type[ContainerTarget]] = {"local": LocalTarget, "container": ContainerTarget}
 """The kinds of compute targets whose services can be waited for."""
 
 DEFAULT_TIMEOUT_SECONDS = 600
 _SHOWN_LINES = 15
-_POLL_SECONDS = 0.05
 _SETTLE_SECONDS = 10.0
 """How long the old revision may still answer some requests after traffic has moved."""
 _ANSWER_SECONDS = 60.0
@@ -41,7 +42,8 @@ class Endpoint(Resource):
     inputs: ClassVar[Mapping[str, Input]] = {
         "target": Input("map"),
         "revision": Input("string"),
-        "scoringUri": Input("string"),
+        # For targets whose services clients reach before the endpoint is satisfied.
+        "scoringUri": Input("string", required=False),
         "sampleRequest": Input("string", required=False, silent=True),
         "sampleDigest": Input("string", required=False),
         "timeoutSeconds": Input("integer", required=False, silent=True),
@@ -55,7 +57,7 @@ class Endpoint(Resource):
         seconds = news.get("timeoutSeconds")
         if seconds is not None and seconds is not UNKNOWN and seconds < 1:
             return news, [Failure("timeoutSeconds", f"must be at least 1, not {seconds}")]
-        return news, []
+        return news, [] if kind is UNKNOWN else KINDS[kind].check(news)
 
     def diff(self, state: Properties, news: Properties) -> list[Change]:
         changes = declared_changes(self.inputs, state, news)
@@ -84,7 +86,7 @@ class Endpoint(Resource):
 
 
 def _target(properties: Properties) -> Target:
-    return KINDS[properties["target"]["kind"]](properties["target"])
+    return KINDS[properties["target"]["kind"]](properties)
 
 
 def _unknown_yet(news: Properties) -> Properties:
@@ -109,11 +111,9 @@ async def _deployed(context: Context, news: Properties) -> Properties:
     observation = await _final(context, target, news)
     if observation.condition.state != "Healthy":
         raise ResourceError(_story(target.name, news["revision"], observation))
-    cause = await _verified(context, news)
+    cause = await _verified(context, target, news)
     if cause is not None:
-        failed = Observation(
-            Condition("Failed", cause.reason, cause.message, cause), observation.desired, observation.serving
-        )
+        failed = replace(observation, condition=Condition("Failed", cause.reason, cause.message, cause))
         raise ResourceError(_story(target.name, news["revision"], failed))
     return {**news, **_told(observation.condition)}
 
@@ -143,50 +143,46 @@ async def _final(context: Context, target: Target, news: Properties) -> Observat
         if condition.state == "Failed" and observation.earlier:
             context.log.status("it had failed before: trying once more")
             await target.retry()
-        elif condition.final:
+        elif condition.final or observation.hopeless:
             return observation
         if asyncio.get_running_loop().time() > deadline:
             return _out_of_time(observation, seconds)
         if condition.message != said:
             said = condition.message
             context.log.status(f"{condition.state}: {said}")
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(target.poll_seconds)
 
 
 def _out_of_time(observation: Observation, seconds: float) -> Observation:
     condition = observation.condition
     message = f"{condition.message} (not healthy within {seconds:g} s)"
-    return Observation(
-        Condition(condition.state, condition.reason, message, condition.cause), observation.desired, observation.serving
-    )
+    return replace(observation, condition=replace(condition, message=message))
 
 
-async def _verified(context: Context, news: Properties) -> Cause | None:
+async def _verified(context: Context, target: Target, news: Properties) -> Cause | None:
     """What is wrong with the service as clients see it; None when nothing is."""
     context.log.status("verifying")
-    address = _address(news["scoringUri"])
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _SETTLE_SECONDS
-    while (cause := await _identity(address, news, _ANSWER_SECONDS)) is not None:
+    while (cause := await _identity(target, news, _ANSWER_SECONDS)) is not None:
         if loop.time() > deadline:
             return cause
-        await asyncio.sleep(_POLL_SECONDS)
-    return await _sample(address, news)
+        await asyncio.sleep(target.poll_seconds)
+    return await _sample(target, news)
 
 
-def _address(uri: str) -> tuple[str, int]:
-    parts = urlsplit(uri)
-    return parts.hostname or "127.0.0.1", parts.port or 80
-
-
-async def _identity(address: tuple[str, int], news: Properties, seconds: float) -> Cause | None:
-    """Whether the right revision answers at `address`."""
-    where = f"{address[0]}:{address[1]}"
+async def _identity(target: Target, news: Properties, seconds: float) -> Cause | None:
+    """Whether the right revision answers, everywhere."""
     try:
-        answer = await ask(address, "/ready", timeout=seconds)
+        answers = await target.ask("/ready", timeout=seconds)
     except NoAnswerError as error:
-        return Cause("Unreachable", f"{where} does not answer: {error}", hint="see the service's log")
-    if answer.revision == news["revision"] and answer.ok:
+        return Cause("Unreachable", f"the service does not answer: {error}", hint="see the service's log")
+    causes = (_misfit(where, answer, news["revision"]) for where, answer in answers.items())
+    return next((cause for cause in causes if cause is not None), None)
+
+
+def _misfit(where: str, answer: Answer, revision: str) -> Cause | None:
+    if answer.revision == revision and answer.ok:
         return None
     if answer.revision is None:
         return Cause(
@@ -194,31 +190,30 @@ async def _identity(address: tuple[str, int], news: Properties, seconds: float) 
             f"what answers on {where} is not this service",
             hint="another program listens there: end it, or choose another port",
         )
-    if answer.revision != news["revision"]:
+    if answer.revision != revision:
         return Cause(
             "WrongRevision",
-            f"revision {answer.revision} answers on {where}, not {news['revision']}",
+            f"revision {answer.revision} answers on {where}, not {revision}",
             hint="run `pulumi up --refresh`",
         )
     return Cause("NotReady", f"GET /ready on {where} was answered with {answer.status}: {answer.excerpt()}")
 
 
-async def _sample(address: tuple[str, int], news: Properties) -> Cause | None:
+async def _sample(target: Target, news: Properties) -> Cause | None:
     path = news.get("sampleRequest")
     if not path:
         return None
     hint = "mend run() in the entry script, or the file of the sample request"
     try:
         body = await asyncio.to_thread(Path(path).read_bytes)
-        target = urlsplit(news["scoringUri"]).path or "/score"
-        answer: Answer = await ask(
-            address, target, timeout=_ANSWER_SECONDS, body=body, content_type=content_type(Path(path))
-        )
+        place = urlsplit(news.get("scoringUri") or "").path or "/score"
+        answers = await target.ask(place, timeout=_ANSWER_SECONDS, body=body, content_type=content_type(Path(path)))
     except (NoAnswerError, OSError) as error:
         return Cause("SampleRequestFailed", f"the sample request {path} failed: {error}", hint=hint)
-    if not answer.ok:
-        message = f"the sample request {path} was answered with {answer.status}: {answer.excerpt()}"
-        return Cause("SampleRequestFailed", message, hint=hint)
+    for answer in answers.values():
+        if not answer.ok:
+            message = f"the sample request {path} was answered with {answer.status}: {answer.excerpt()}"
+            return Cause("SampleRequestFailed", message, hint=hint)
     return None
 
 
@@ -227,7 +222,7 @@ async def _as_it_is(target: Target, state: Properties) -> Condition:
     try:
         observation = await target.observe()
     except ResourceError as error:
-        return Condition("Unhealthy", "SupervisorUnreachable", str(error))
+        return Condition("Unhealthy", "TargetUnreachable", str(error))
     if observation is None:
         return Condition("Failed", "NotRunning", "the service is not running")
     if observation.desired != state["revision"]:
@@ -235,7 +230,7 @@ async def _as_it_is(target: Target, state: Properties) -> Condition:
         return Condition("Unhealthy", "WrongRevision", f"revision {asked} is deployed, not {state['revision']}")
     if observation.condition.state != "Healthy":
         return observation.condition
-    cause = await _identity(_address(state["scoringUri"]), state, _READ_SECONDS)
+    cause = await _identity(target, state, _READ_SECONDS)
     if cause is not None:
         return Condition("Unhealthy", cause.reason, cause.message, cause)
     return observation.condition
@@ -254,12 +249,7 @@ def _story(service: str, revision: str, observation: Observation) -> str:
     cause = condition.cause
     if cause is not None:
         lines += _details(cause)
-    if observation.serving is None:
-        lines.append("No revision answers requests now.")
-    elif observation.serving != revision:
-        lines.append(f"Revision {observation.serving}, the one before, goes on serving.")
-    else:
-        lines.append("The revision is serving.")
+    lines.append(observation.serving)
     if cause is not None and cause.hint:
         lines.append(f"What to do: {cause.hint}.")
     return "\n".join(lines)

@@ -210,6 +210,11 @@ class Engine:
             found: dict[str, Any] = self._client.api.info()
             return found
 
+    def start(self, container: str) -> None:
+        """Starts a container that has ended."""
+        with self._told(f"container {container}"):
+            self._client.api.start(container)
+
     def log(self, container: str, lines: int) -> list[str]:
         """The last lines that a container wrote."""
         with self._told(f"log of {container}"):
