@@ -23,6 +23,9 @@ SETUP := $(VENV)/python -S -E -m infra.setup
 TOOLS := environment=$$($(SETUP).shell_environment --tools-only "$$(cat .venv/.engine)") && eval "$$environment"
 SHELL_ENVIRONMENT := environment=$$($(SETUP).shell_environment --stack "$(STACK)" "$$(cat .venv/.engine)") && eval "$$environment"
 
+# What a stack's containers need of this machine, where nobody has set it up.
+HOST = { [ ! -d airgap/host ] || $(VENV)/python -m airgap.host $(1) "$(STACK)"; }
+
 .PHONY: help up preview refresh down history test test-registry test-docker test-kubernetes bench check lock env setup FORCE
 
 help: ## this list
@@ -30,7 +33,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
 up: setup $(MODEL) ## deploy the stack, and show its services
-	@$(SHELL_ENVIRONMENT) && $(SETUP).stack ready "$(STACK)" && \
+	@$(SHELL_ENVIRONMENT) && $(call HOST,up) && $(SETUP).stack ready "$(STACK)" && \
 	pulumi up --yes --refresh --suppress-outputs --stack "$(STACK)" && \
 	$(VENV)/python -S -E -m infra.summary "$(STACK)"
 
@@ -43,10 +46,10 @@ refresh: setup $(MODEL) ## compare the stack with what is really there, and take
 	pulumi refresh --yes --stack "$(STACK)"
 
 down: setup ## delete everything that the stack deployed; its history stays
-	@$(SHELL_ENVIRONMENT) && if $(SETUP).stack missing "$(STACK)"; then exit 0; fi && \
+	@$(SHELL_ENVIRONMENT) && { $(SETUP).stack missing "$(STACK)" || { $(call HOST,again) && \
 	$(SETUP).stack ready "$(STACK)" && \
 	pulumi destroy --yes --stack "$(STACK)" && \
-	$(SETUP).stack tidy "$(STACK)"
+	$(SETUP).stack tidy "$(STACK)"; }; } && $(call HOST,down)
 
 history: setup ## which revision of each service, with which models, was deployed when [ALL=1] [JSON=1]
 	@$(SHELL_ENVIRONMENT) && \

@@ -1,13 +1,17 @@
 """What `make up` ends with: every service of the stack, its state, its addresses and a request to try.
 
-Reads the stack's outputs through `pulumi stack output`, so it works on every backend.
+Reads the stack's outputs through `pulumi stack output`, so it works on every backend. What a request needs besides, the
+certificate to trust and the header with a service's key, is put into files below SLIPWAY_HOME: a key is not for the
+screen, and not for the list of processes either.
 """
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("stack", help="name of the stack")
     stack = parser.parse_args(arguments).stack
     done = subprocess.run(
-        ["pulumi", "stack", "output", "--json", "--stack", stack],
+        ["pulumi", "stack", "output", "--json", "--show-secrets", "--stack", stack],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -26,28 +30,58 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if done.returncode != 0:
         return done.returncode
-    print(summary(stack, json.loads(done.stdout)))
+    print(summary(stack, json.loads(done.stdout), access_folder(stack)))
     return 0
 
 
-def summary(stack: str, outputs: dict[str, Any]) -> str:
-    """The stack's services in words, in the order of their names."""
+def access_folder(stack: str) -> Path:
+    """Where the files are that clients of the stack's services need."""
+    home = os.environ.get("SLIPWAY_HOME") or Path(__file__).resolve().parents[1] / ".slipway"
+    return Path(home) / stack.rsplit("/", 1)[-1] / "access"
+
+
+def summary(stack: str, outputs: dict[str, Any], folder: Path) -> str:
+    """The stack's services in words, in the order of their names; what their clients need goes to `folder`."""
     services: dict[str, dict[str, Any]] = outputs.get("services") or {}
     if not services:
         return f"Stack {stack} has no services."
-    return "\n\n".join(describe(name, services[name]) for name in sorted(services))
+    return "\n\n".join(describe(name, services[name], folder) for name in sorted(services))
 
 
-def describe(name: str, service: dict[str, Any]) -> str:
+def access(name: str, service: dict[str, Any], folder: Path) -> str:
+    """The arguments of curl that let a client in, in front of others; the files that they name are written."""
+    arguments = ""
+    authority, key = service.get("caCertificate"), service.get("primaryKey")
+    if authority is not None:
+        arguments += f"--cacert {shlex.quote(_written(folder / 'ca.pem', authority, 0o644))} "
+    if key is not None:
+        arguments += f"-H {shlex.quote('@' + _written(folder / f'{name}.key', f'Authorization: Bearer {key}', 0o600))} "
+    return arguments
+
+
+def _written(path: Path, text: str, mode: int) -> str:
+    """Writes a file that nobody else may read before it has its mode; returns its path, short where it can be."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        file.write(text.rstrip("\n") + "\n")
+    fresh.replace(path)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def describe(name: str, service: dict[str, Any], folder: Path) -> str:
     """One service: a heading with its state, then a line for each thing to know."""
     uri = service["scoringUri"]
     lines = {
         "scoring URI": uri,
         "revision": service["revision"],
         "message": service.get("message"),
-        "try it": f"curl -sS {request(uri, service.get('sampleRequest'))}",
+        "try it": f"curl -sS {access(name, service, folder)}{request(uri, service.get('sampleRequest'))}",
     }
     shown = [f"  {what + ':':<13}{value}" for what, value in lines.items() if value]
+    for deployment, told in sorted((service.get("deployments") or {}).items()):
+        shown.append(f"  {deployment + ':':<13}{told['state']}, {told['traffic']:g} % of the traffic, {told['revision']}")
     return "\n".join([f"{name}: {service['state']}", *shown])
 
 

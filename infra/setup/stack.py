@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from datetime import datetime
@@ -48,7 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
                     return 1
                 say(f"stack {stack} does not exist: nothing to delete")
             case "tidy":
-                remove_empty(Path(os.environ["SLIPWAY_HOME"]) / short(stack))
+                folder = Path(os.environ["SLIPWAY_HOME"]) / short(stack)
+                # Keys and certificates of services that are gone: infra.summary put them there.
+                shutil.rmtree(folder / "access", ignore_errors=True)
+                remove_empty(folder)
     except SetupError as problem:
         return report(problem)
     return 0

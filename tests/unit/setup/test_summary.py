@@ -18,8 +18,8 @@ SERVICE: dict[str, Any] = {
 }
 
 
-def test_service_shows_state_address_revision_and_request() -> None:
-    assert summary.describe("mnist", SERVICE).splitlines() == [
+def test_service_shows_state_address_revision_and_request(tmp_path: Path) -> None:
+    assert summary.describe("mnist", SERVICE, tmp_path).splitlines() == [
         "mnist: Healthy",
         "  scoring URI: http://127.0.0.1:8890/score",
         "  revision:    3f2a9c",
@@ -38,19 +38,41 @@ def test_without_a_sample_the_request_asks_for_liveness() -> None:
     assert summary.request("http://127.0.0.1:8890/score", None) == "http://127.0.0.1:8890/"
 
 
-def test_message_is_shown_where_there_is_one() -> None:
-    assert "  message:     draining" in summary.describe("mnist", {**SERVICE, "message": "draining"})
+def test_message_is_shown_where_there_is_one(tmp_path: Path) -> None:
+    assert "  message:     draining" in summary.describe("mnist", {**SERVICE, "message": "draining"}, tmp_path)
 
 
-def test_services_come_in_the_order_of_their_names() -> None:
-    text = summary.summary("dev", {"services": {"b": SERVICE, "a": SERVICE}})
+def test_a_key_and_a_certificate_are_in_files(tmp_path: Path) -> None:
+    service = {**SERVICE, "primaryKey": "canary", "caCertificate": "-----BEGIN CERTIFICATE-----"}
+
+    text = summary.describe("mnist", service, tmp_path / "access")
+
+    assert "canary" not in text
+    words = shlex.split(text.partition("try it:")[2])
+    assert words[:6] == ["curl", "-sS", "--cacert", f"{tmp_path}/access/ca.pem", "-H", f"@{tmp_path}/access/mnist.key"]
+    assert (tmp_path / "access" / "mnist.key").read_text() == "Authorization: Bearer canary\n"
+    assert (tmp_path / "access" / "mnist.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "access").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in (tmp_path / "access").iterdir()) == ["ca.pem", "mnist.key"]
+
+
+def test_several_deployments_are_shown_with_their_shares(tmp_path: Path) -> None:
+    deployments = {"green": {"state": "Healthy", "traffic": 10.0, "revision": "ab"}}
+
+    text = summary.describe("mnist", {**SERVICE, "deployments": deployments}, tmp_path)
+
+    assert "  green:       Healthy, 10 % of the traffic, ab" in text
+
+
+def test_services_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    text = summary.summary("dev", {"services": {"b": SERVICE, "a": SERVICE}}, tmp_path)
 
     assert text.index("a: Healthy") < text.index("b: Healthy")
 
 
 @pytest.mark.parametrize("outputs", [{}, {"services": {}}])
-def test_stack_without_services_says_so(outputs: dict[str, Any]) -> None:
-    assert summary.summary("dev", outputs) == "Stack dev has no services."
+def test_stack_without_services_says_so(outputs: dict[str, Any], tmp_path: Path) -> None:
+    assert summary.summary("dev", outputs, tmp_path) == "Stack dev has no services."
 
 
 def test_outputs_are_read_from_pulumi(
