@@ -81,7 +81,8 @@ def describe(name: str, service: dict[str, Any], folder: Path) -> str:
     }
     shown = [f"  {what + ':':<13}{value}" for what, value in lines.items() if value]
     for deployment, told in sorted((service.get("deployments") or {}).items()):
-        shown.append(f"  {deployment + ':':<13}{told['state']}, {told['traffic']:g} % of the traffic, {told['revision']}")
+        share = f"{told['traffic']:g} % of the traffic"
+        shown.append(f"  {deployment + ':':<13}{told['state']}, {share}, {told['revision']}")
     return "\n".join([f"{name}: {service['state']}", *shown])
 
 
