@@ -144,16 +144,13 @@ class _Stack:
 
     def _environment(self, name: str, environment: EnvironmentPlan, *, installed: bool) -> Environment:
         lock_file = self.root / "stacks" / "locks" / f"{self.stack}.{name}.txt"
-        version = environment.python_version
-        if version is None and not installed:
-            version = self._python_image[1]
         return Environment(
             name,
             {
                 "home": self.home,
                 "pip": environment.pip,
                 "lock_file": str(lock_file),
-                "python_version": version,
+                "python_version": environment.python_version,
                 "environment_variables": environment.environment_variables,
                 "sources": environment.sources,
                 "torch_backend": environment.torch_backend,

@@ -17,10 +17,17 @@ STACKS = sorted((ROOT / "stacks").glob("Pulumi.*.yaml"))
 
 
 @pytest.mark.parametrize("file", STACKS, ids=lambda file: file.name)
-def test_the_lock_of_each_environment_is_the_one_for_its_requirements(file: Path) -> None:
+def test_the_lock_of_each_environment_is_the_one_for_its_requirements(file: Path, tmp_path: Path) -> None:
     stack = file.name.split(".")[1]
     raw = {key: json.dumps(value) for key, value in yaml.safe_load(file.read_text())["config"].items()}
-    plan = load(raw, (), ROOT, stack)
+    image = {
+        "repository": "made",
+        "digest": f"sha256:{'1' * 64}",
+        "platforms": ["linux/amd64"],
+        "pythonVersion": "3.11",
+    }
+    (tmp_path / "images.json").write_text(json.dumps({"python": image, "router": image}))
+    plan = load(raw, (), ROOT, stack, tmp_path)
 
     for name in {item.environment for service in plan.services.values() for item in service.deployments.values()}:
         lock = ROOT / "stacks" / "locks" / f"{stack}.{name}.txt"
