@@ -21,9 +21,11 @@ from typing import Any, ClassVar, TypeVar
 from provider.content.errors import ContentError
 from provider.content.source import code_digest, code_listing
 from provider.entry_script import inspect_entry_script
+from provider.image_layout import watch_of
 from provider.local import client, ports, shared
 from provider.local.layout import PARTIAL, ServicePaths, locked, remove_if_empty, remove_tree
 from provider.local.revision import prepare, revision_of
+from provider.location import place_problem
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
@@ -58,6 +60,14 @@ class LocalService(Resource):
         "serverDirectory": Input("string", silent=True),
         "serverDigest": Input("string", required=False),
         "models": Input("list"),
+        # Where they are: an absolute path (an OCI image layout) or a registry's address; by default the workspace's
+        # store. What they are is told by their digests.
+        "modelRegistry": Input("string", required=False, silent=True),
+        "modelUsername": Input("string", required=False, silent=True),
+        "modelPassword": Input("string", required=False, silent=True),
+        "modelCaCertificate": Input("string", required=False, silent=True),
+        "modelParallel": Input("integer", required=False, silent=True),
+        "modelRepositories": Input("map", required=False, silent=True),
         "environmentVariables": Input("map", required=False),
         "sampleRequest": Input("string", required=False, silent=True),
         "sampleDigest": Input("string", required=False),
@@ -158,7 +168,7 @@ async def _deploy(context: Context, news: Properties) -> None:
         await _in_words(client.ensure(paths))
         await client.command(paths, {"command": "prepare", "revision": revision_of(news)})
         context.log.status("copying code and models")
-        revision = await _in_words(asyncio.to_thread(prepare, paths, news, context.cancelled.is_set))
+        revision = await _in_words(asyncio.to_thread(prepare, paths, news, context.cancelled.is_set, watch_of(context)))
         status = await client.command(
             paths,
             {
@@ -211,7 +221,8 @@ async def _in_words(work: Awaitable[T]) -> T:
 
 
 def _checked(news: Properties) -> tuple[Properties, list[Failure]]:
-    failures = [*_name_failures(news), *_code_failures(news), *_model_failures(news), *_setting_failures(news)]
+    failures = [*_name_failures(news), *_code_failures(news), *_model_failures(news), *_registry_failures(news)]
+    failures += _setting_failures(news)
     if not failures:
         failures = list(_port_failures(news))
     completed = {name: value for name, value in news.items() if name not in _COMPUTED}
@@ -313,6 +324,18 @@ def _setting_failures(news: Properties) -> list[Failure]:
         failures.append(Failure("startupTimeoutSeconds", f"must be at least 1, not {seconds}"))
     if (seconds := news.get("drainSeconds")) is not None and seconds is not UNKNOWN and seconds < 0:
         failures.append(Failure("drainSeconds", f"must not be negative, not {seconds}"))
+    return failures
+
+
+def _registry_failures(news: Properties) -> list[Failure]:
+    failures = []
+    place, parallel = news.get("modelRegistry"), news.get("modelParallel")
+    if isinstance(place, str) and (problem := place_problem(place)) is not None:
+        failures.append(Failure("modelRegistry", problem))
+    if (news.get("modelUsername") is None) != (news.get("modelPassword") is None):
+        failures.append(Failure("modelUsername", "and modelPassword go together: give both, or none"))
+    if isinstance(parallel, int) and parallel < 1:
+        failures.append(Failure("modelParallel", f"must be at least 1, not {parallel}"))
     return failures
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 
-def run_all(work: Sequence[Callable[[], None]], threads: int) -> None:
+def run_all(work: Sequence[Callable[[], object]], threads: int) -> None:
     """Does all of it, `threads` at once; the first error ends the rest."""
     with ThreadPoolExecutor(threads, thread_name_prefix="layers") as pool:
         futures = [pool.submit(item) for item in work]

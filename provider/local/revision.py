@@ -7,6 +7,7 @@ environment, and which shared things it refers to.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -15,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from provider.content.source import snapshot
+from provider.content.watch import Watch
+from provider.images.parallel import run_all
 from provider.local import shared
 from provider.local.client import mark
+from provider.local.layers import layers_of, parallel_of
 from provider.local.layout import (
     PARTIAL,
     SPEC,
     ServicePaths,
     hexadecimal,
     locked,
+    models,
     remove_tree,
     servers,
     write_json,
@@ -50,7 +55,7 @@ def revision_of(inputs: Properties) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepare(paths: ServicePaths, inputs: Properties, is_cancelled: Callable[[], bool]) -> str:
+def prepare(paths: ServicePaths, inputs: Properties, is_cancelled: Callable[[], bool], watch: Watch) -> str:
     """Makes the directory of the revision that `inputs` describe, and what it refers to. Returns the revision.
 
     Idempotent. Raises `ResourceError`, `ContentError` where the code is another by now, OSError."""
@@ -63,8 +68,9 @@ def prepare(paths: ServicePaths, inputs: Properties, is_cancelled: Callable[[], 
         # First of all: from now on nothing that this revision refers to is collected.
         write_json(partial / SPEC, spec_of(paths, inputs, revision))
         _server(paths.home, inputs)
+        _models(paths.home, inputs, is_cancelled, watch)
         for model in inputs["models"]:
-            content = extracted(paths.home, model["digest"], is_cancelled)
+            content = models(paths.home) / hexadecimal(model["digest"])
             link = partial / _LINKS / model["name"] / str(model["version"])
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(content / "models" / model["name"])
@@ -139,6 +145,16 @@ def _model_directory(place: Path, models: list[dict[str, Any]]) -> Path | None:
     if len(models) == 1:
         return place.joinpath(_LINKS, str(models[0]["name"]), str(models[0]["version"]))
     return place / _LINKS
+
+
+def _models(home: Path, inputs: Properties, is_cancelled: Callable[[], bool], watch: Watch) -> None:
+    """Extracts the models, several at once: each may come from far away."""
+    open_layer = layers_of(inputs, watch)
+    work: list[Callable[[], object]] = [
+        functools.partial(extracted, home, model["digest"], is_cancelled, open_layer(model))
+        for model in inputs["models"]
+    ]
+    run_all(work, parallel_of(inputs))
 
 
 def _server(home: Path, inputs: Properties) -> None:
