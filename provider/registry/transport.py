@@ -182,9 +182,9 @@ class Transport:
     def _interrupted(self, error: Exception) -> Interrupted:
         """What happened to a connection, without the URL: that of an upload may hold a signature."""
         if isinstance(error, SSLError) and _is_final(error):
+            said = _last_words(error)
             raise RegistryError(
-                f"the registry {self.host} and this machine do not agree on TLS: {_last_words(error)}; give the "
-                f"certificate of its authority, or the address with http:// where it has no TLS"
+                f"the registry {self.host} and this machine do not agree on TLS: {said}; {_remedy(said)}"
             ) from error
         if isinstance(error, NewConnectionError):
             return Interrupted(f"cannot be reached ({_last_words(error)})")
@@ -241,6 +241,13 @@ def _is_final(error: SSLError) -> bool:
     """Whether the two sides disagree, rather than the connection having broken."""
     text = str(error).upper()
     return "CERTIFICATE" in text or "WRONG_VERSION" in text or "MISMATCH" in text or "ALERT" in text
+
+
+def _remedy(said: str) -> str:
+    """What to do where two sides do not agree on TLS."""
+    if "expired" in said or "not yet valid" in said:
+        return "renew its certificate, or set this machine's clock right"
+    return "give the certificate of its authority, or the address with http:// where it has no TLS"
 
 
 def _last_words(error: BaseException) -> str:

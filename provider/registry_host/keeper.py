@@ -161,10 +161,7 @@ class Keeper:
         for place, launch in enumerate(self._wanted()):
             if launch == self._launches[place]:
                 continue
-            if len(self._registries) > 1:
-                # New connections go past it; those that are waiting there are taken before it closes its door.
-                (self._files.folder / socket_name(place)).unlink(missing_ok=True)
-                time.sleep(_PASS_SECONDS)
+            self._pass_by(place)
             end([self._registries[place]], self._measure)
             self._launches[place] = launch
             self._registries[place].hurry()
@@ -173,6 +170,13 @@ class Keeper:
                 self._registries[place].tend()
                 self._measure()
                 time.sleep(POLL_SECONDS)
+
+    def _pass_by(self, *places: int) -> None:
+        """Has new connections go past registries that are to end; those that wait there are taken before they do."""
+        if len(self._registries) > 1:
+            for place in places:
+                (self._files.folder / socket_name(place)).unlink(missing_ok=True)
+            time.sleep(_PASS_SECONDS)
 
     def _stop(self) -> None:
         """Ends the registries, and what leads to them."""
@@ -322,6 +326,7 @@ class Keeper:
     def _collect(self) -> None:
         """Removes what nothing refers to, while the registries stand still."""
         self._say("Collecting")
+        self._pass_by(*range(len(self._registries)))
         end(self._registries, self._measure)
         if self._spec.retention_days is not None:
             before = time.time() - self._spec.retention_days * _SECONDS_A_DAY

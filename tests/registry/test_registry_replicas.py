@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import os
 import signal
 import threading
@@ -14,14 +16,11 @@ import pytest
 from provider.certificates import issue, life
 from provider.registry.client import Registry
 from provider.registry.errors import RegistryFullError
-from provider.registry.patience import Patience
 from provider.registry_host.spec import Files
 from tests.registry.receiver import Receiver
 from tests.registry.registry_process import free_port
 from tests.registry.service import Service, eventually, is_alive
 from tests.registry.support import MANIFEST, MIB, Content, content, manifest_of, put, read
-
-ONCE = Patience(attempts=1, answer=60.0, connect=5.0)
 
 
 @pytest.fixture
@@ -88,6 +87,18 @@ def traffic(registry: Registry, name: str, size: int = 200_000, seed: int = 0) -
     assert set(repository.tags()) >= {tag for tag, _ in going.pushed}
     for _, blob in going.pushed:
         assert read(repository, blob.digest) == blob.data
+
+
+def ask_once(service: Service, name: str) -> None:
+    """One request on a connection of its own. Raises where it is not answered."""
+    credentials = base64.b64encode(f"{service.state['username']}:{service.state['password']}".encode()).decode()
+    connection = http.client.HTTPConnection("127.0.0.1", service.inputs["port"], timeout=60)
+    try:
+        headers = {"Authorization": f"Basic {credentials}", "Connection": "close"}
+        connection.request("GET", f"/v2/{name}/tags/list", headers=headers)
+        assert connection.getresponse().status in (200, 404)
+    finally:
+        connection.close()
 
 
 def another(service: Service, place: int, pid: int) -> None:
@@ -197,6 +208,16 @@ def test_a_keeper_that_was_killed_is_mended_by_refresh_and_up(replicated: Servic
     assert read(replicated.registry().repository(name), blob.digest) == blob.data
 
 
+def test_pushes_outlive_the_keeper(replicated: Service, name: str) -> None:
+    """It takes all that it keeps with it; `up` brings it back, and the clients go on where they were."""
+    replicated.up()
+    with traffic(replicated.registry(), name, size=2 * MIB, seed=84_000) as going:
+        os.kill(replicated.status()["keeper"], signal.SIGKILL)
+        eventually(lambda: replicated.refresh() == {**replicated.state, "state": "Stopped"}, "its end is seen")
+        replicated.up()
+        going.go_on()
+
+
 def test_replicas_come_and_go_in_place_while_pushes_are_running(service: Service, name: str) -> None:
     """The tiers up and down, Standard and Premium, with webhooks."""
     premium: dict[str, Any] = {"tier": "Premium", "quotaBytes": 512 * MIB, "cpus": 2, "memoryBytes": 1024 * MIB}
@@ -225,9 +246,9 @@ def test_a_change_rolls_through_the_replicas(replicated: Service, name: str) -> 
     def ask() -> None:
         while not stop.is_set():
             try:
-                replicated.registry(patience=ONCE).repository(name).tags()
+                ask_once(replicated, name)
             except Exception as error:
-                refused.append(str(error))
+                refused.append(repr(error))
 
     asking = threading.Thread(target=ask)
     with traffic(replicated.registry(), name, seed=86_000) as going:
@@ -290,7 +311,7 @@ def test_a_cleaning_is_bridged(replicated: Service, name: str) -> None:
     os.kill(replicated.status()["keeper"], signal.SIGHUP)
 
     def cleaned() -> bool:
-        replicated.registry(patience=ONCE).repository(name).tags()
+        ask_once(replicated, name)
         status = replicated.status()
         return status["state"] == "Serving" and not set(before) & set(status["replicas"])
 

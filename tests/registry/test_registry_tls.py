@@ -65,6 +65,31 @@ def test_who_does_not_trust_the_authority_is_told(service: Service, pair: dict[s
         service.registry().check()
 
 
+@pytest.mark.parametrize(("days", "words"), [(-40, "certificate has expired"), (1, "certificate is not yet valid")])
+def test_a_certificate_out_of_its_time_is_told_with_a_word_about_the_clock(
+    service: Service, authority: Issued, pair: dict[str, str], days: int, words: str
+) -> None:
+    """As a client sees it whose clock is wrong, or a registry that was never refreshed."""
+    at = life.now() + timedelta(days=days)
+    other = issue.authority("Example", 100, at, authority.private_key)
+    made = issue.server(other.certificate, other.private_key, "registry", NAMES, 30, at)
+    service.up(**pair)
+    files = Files(service.folder)
+    files.certificate.write_text(made.certificate)
+    files.private_key.write_text(made.private_key)
+    os.kill(service.status()["pid"], signal.SIGKILL)
+    eventually(lambda: service.status()["pid"] and _serves(service), "it serves again")
+    with pytest.raises(RegistryError, match=rf"{words}.*; renew its certificate, or set this machine's clock right"):
+        service.registry(authority.certificate).check()
+
+
+def _serves(service: Service) -> bool:
+    try:
+        return bool(served(service.inputs["port"])) and service.status()["state"] == "Serving"
+    except OSError:
+        return False
+
+
 def test_old_versions_of_tls_are_refused(service: Service, pair: dict[str, str]) -> None:
     service.up(**pair)
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
