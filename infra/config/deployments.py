@@ -9,16 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field, SkipValidation, model_validator
+from pydantic import AfterValidator, AliasChoices, ConfigDict, Field, SkipValidation, model_validator
 from pydantic.alias_generators import to_camel
 
 from infra.config.base import AssetName, DnsLabel, Secret, Section
 from infra.config.targets import Domain
-
-
-def _lower(value: object) -> object:
-    # Azure's own files write ACI and aci.
-    return value.lower() if isinstance(value, str) else value
 
 
 def _file_name(name: str) -> str:
@@ -34,7 +29,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class LocalDeployment(Section):
     """What a service gets on this machine."""
 
-    compute_type: Annotated[Literal["local"], BeforeValidator(_lower)] | None = None
+    compute_type: Literal["local"] | None = None
     """Azure's word for the kind of target; must fit the service's compute target."""
     port: Port
     """TCP port on 127.0.0.1."""
@@ -73,7 +68,7 @@ class LivenessProbe(Section):
 class ContainerDeployment(Section):
     """What a service gets on a Docker host: the fields that Azure Container Instances knows, and some of AKS'."""
 
-    compute_type: Annotated[Literal["aci", "container"], BeforeValidator(_lower)] | None = None
+    compute_type: Literal["ACI", "aci", "container"] | None = None
     """Azure's word for the kind of target; must fit the service's compute target."""
     container_resource_requirements: ContainerResources = ContainerResources()
     """Limits of one container."""

@@ -145,7 +145,7 @@ def test_the_port_is_azure_s_where_none_is_given(project: Path) -> None:
         ({"autoScaler": {}}, "deployment.autoScaler: cannot be honoured by a container target; remove it, or deploy"),
         ({"location": "eastus"}, "deployment.location: cannot be honoured by a container target"),
         ({"appInsightsEnabled": True}, "deployment.appInsightsEnabled: input should be False"),
-        ({"computeType": "AKS"}, "deployment.computeType: input should be 'aci' or 'container'"),
+        ({"computeType": "AKS"}, "deployment.computeType: input should be 'ACI', 'aci' or 'container'"),
         ({"cpuCores": 1}, "deployment.cpuCores: is no field here; did you mean 'gpuCores'?"),
         ({"containerResourceRequirements": {"memoryInGb": 1}}, "deployment.containerResourceRequirements.memoryInGb: "),
         ({"containerResourceRequirements": {"cpu": 0}}, "deployment.containerResourceRequirements.cpu: input should"),
