@@ -313,8 +313,8 @@ def _deployment_failures(deployments: Any) -> list[Failure]:
 
 
 def _sockets(item: Any) -> list[str]:
-    sockets = item["sockets"] if isinstance(item, dict) else []
-    return [path for path in sockets if path is not UNKNOWN] if isinstance(sockets, list) else []
+    sockets = item.get("sockets") if isinstance(item, dict) else None
+    return [path for path in sockets if isinstance(path, str)] if isinstance(sockets, list) else []
 
 
 def _item_failures(path: str, item: Properties) -> list[Failure]:

@@ -125,11 +125,18 @@ class Engine:
     def __init__(self, host: str, cert_path: str | None = None) -> None:
         self.host = host
         self._forwarder = SshForwarder(host) if host.startswith("ssh://") else None
-        self._client = self._connect(cert_path)
+        try:
+            self._client = self._connect(cert_path)
+        except EngineError:
+            if self._forwarder is not None:
+                self._forwarder.close()
+            raise
 
     def _connect(self, cert_path: str | None) -> docker.DockerClient:
         import docker  # a fifth of a second, for those who need it
 
+        if self.host.startswith("unix://") and (reason := _refusal(Path(urlsplit(self.host).path))) is not None:
+            raise EngineError(reason)
         address = self.host if self._forwarder is None else f"unix://{self._forwarder.path}"
         tls: Any = False
         if cert_path is not None:
@@ -151,6 +158,7 @@ class Engine:
         spoken = str(client.api.api_version)
         version = tuple(int(part) for part in spoken.split("."))
         if version < OLDEST_API:
+            client.close()
             raise EngineError(
                 f"the Docker engine at {self.host} is too old: it speaks version {spoken} of the API, and "
                 f"{'.'.join(map(str, OLDEST_API))} is needed; install Docker 19.03 or newer"
@@ -159,7 +167,8 @@ class Engine:
 
     def _unreachable(self, error: Exception) -> str:
         if self.host.startswith("unix://"):
-            return _refused(Path(urlsplit(self.host).path), error)
+            path = Path(urlsplit(self.host).path)
+            return _refusal(path) or f"what listens on {path} does not answer as a Docker engine: {error}"
         if self._forwarder is not None:
             said = self._forwarder.said() or str(error)
             return (
@@ -291,8 +300,8 @@ def _archive(files: Sequence[File], owner: int, more: Sequence[str]) -> bytes:
     return packed.getvalue()
 
 
-def _refused(path: Path, error: Exception) -> str:
-    """Why a socket of this machine cannot be used."""
+def _refusal(path: Path) -> str | None:
+    """Why a socket of this machine cannot be connected to."""
     where = f"the Docker engine's socket {path}"
     try:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
@@ -308,7 +317,7 @@ def _refused(path: Path, error: Exception) -> str:
         )
     except OSError as problem:
         return f"{where} cannot be used: {problem.strerror or problem}"
-    return f"what listens on {where} does not answer as an engine: {error}"
+    return None
 
 
 @functools.cache

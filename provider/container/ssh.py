@@ -32,21 +32,35 @@ class SshForwarder:
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(self.path))
         self._listening.listen(64)
-        threading.Thread(target=self._accept, name=f"ssh-{host}", daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, name=f"ssh-{host}", daemon=True)
+        self._thread.start()
 
     def said(self) -> str:
         """The last line that ssh wrote."""
         lines = self._said.read_text(errors="replace").split("\n") if self._said.exists() else []
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
+    def close(self) -> None:
+        """Ends it; connections that are open end with their other side."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+        self._folder.cleanup()
+
     def _accept(self) -> None:
         running: list[subprocess.Popen[bytes]] = []
         while True:
-            with contextlib.closing(self._listening.accept()[0]) as connection, self._said.open("ab") as said:
+            try:
+                accepted = self._listening.accept()[0]
+            except OSError:  # closed
+                break
+            with contextlib.closing(accepted) as connection, self._said.open("ab") as said:
                 # The connection itself is what ssh reads from and writes to.
                 end = connection.fileno()
                 running.append(subprocess.Popen(self._command, stdin=end, stdout=end, stderr=said))
             running = [process for process in running if process.poll() is None]
+        for process in running:
+            process.wait()
 
 
 def command(host: str, folder: Path) -> list[str]:
