@@ -9,6 +9,7 @@ from components.environment import Environment
 from components.image import CopiedImage, ServiceImage
 from components.model import ServedModel
 from components.registry import Registry
+from provider import sdk
 
 
 class PackageArgs(TypedDict):
@@ -35,30 +36,59 @@ class PackageArgs(TypedDict):
 
 
 class Package(pulumi.ComponentResource):
-    """An image that serves models, one for each platform."""
+    """An image that serves models; for several platforms an index of one image for each."""
 
-    images: Mapping[str, ServiceImage]
-    """By platform."""
+    reference: pulumi.Output[str]
+    """As a container runtime names it: HOST/REPOSITORY@DIGEST."""
+    revision: pulumi.Output[str]
+    """Names what it is made from."""
+    digest: pulumi.Output[str]
+    """Its digest."""
 
     def __init__(self, name: str, args: PackageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:components:Package", name, {}, opts)
-        self.images = {
-            platform: ServiceImage(
-                f"{name}-{platform.rpartition('/')[2]}",
-                {
-                    "service": args["name"],
-                    "registry": args["registry"],
-                    "repository": f"packages/{args['name']}",
-                    "base": args["base"],
-                    "python_version": args["python_version"],
-                    "environment": args["environment"],
-                    "models": args["models"],
-                    "entry_script": args["entry_script"],
-                    "source_directory": args["source_directory"],
-                    "platform": platform,
-                },
-                pulumi.ResourceOptions(parent=self),
-            )
-            for platform in args["platforms"]
-        }
-        self.register_outputs({platform: image.reference for platform, image in self.images.items()})
+        repository = f"packages/{args['name']}"
+        images = {platform: self._image(name, args, repository, platform) for platform in args["platforms"]}
+        made: ServiceImage | sdk.ImageIndex = next(iter(images.values()))
+        if len(images) > 1:
+            made = self._index(name, args["registry"], repository, images)
+        self.reference, self.revision, self.digest = made.reference, made.revision, made.digest
+        self.register_outputs({"reference": self.reference, "revision": self.revision})
+
+    def _image(self, name: str, args: PackageArgs, repository: str, platform: str) -> ServiceImage:
+        return ServiceImage(
+            f"{name}-{platform.rpartition('/')[2]}",
+            {
+                "service": args["name"],
+                "registry": args["registry"],
+                "repository": repository,
+                "base": args["base"],
+                "python_version": args["python_version"],
+                "environment": args["environment"],
+                "models": args["models"],
+                "entry_script": args["entry_script"],
+                "source_directory": args["source_directory"],
+                "platform": platform,
+            },
+            pulumi.ResourceOptions(parent=self),
+        )
+
+    def _index(
+        self, name: str, registry: Registry, repository: str, images: Mapping[str, ServiceImage]
+    ) -> sdk.ImageIndex:
+        return sdk.ImageIndex(
+            f"{name}-index",
+            {
+                "registry": registry.location,
+                "repository": registry.prefix + repository,
+                "images": [
+                    {"platform": platform, "digest": image.digest, "revision": image.revision}
+                    for platform, image in images.items()
+                ],
+                "username": registry.username,
+                "password": registry.password,
+                "ca_certificate": registry.ca_certificate,
+                "parallel": registry.parallel,
+            },
+            pulumi.ResourceOptions(parent=self),
+        )

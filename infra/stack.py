@@ -273,12 +273,7 @@ def _used_environments(plan: StackPlan) -> dict[str, bool]:
 
 
 def _package_outputs(package: Package) -> dict[str, Any]:
-    platforms = {
-        platform: {"image": image.reference, "revision": image.revision, "digest": image.digest}
-        for platform, image in package.images.items()
-    }
-    # Of several there is none that stands for all.
-    return next(iter(platforms.values())) if len(platforms) == 1 else {"platforms": platforms}
+    return {"image": package.reference, "revision": package.revision, "digest": package.digest}
 
 
 def _repository_name(text: str) -> str:

@@ -9,6 +9,7 @@ from provider.access_key import AccessKey
 from provider.certificates.authority import CertificateAuthority
 from provider.certificates.certificate import Certificate
 from provider.endpoint import Endpoint
+from provider.image_index import ImageIndex
 from provider.image_layout import ImageLayout
 from provider.local_service import LocalService
 from provider.mirrored_image import MirroredImage
@@ -30,6 +31,7 @@ RESOURCES: Sequence[Resource] = (
     Certificate(),
     AccessKey(),
     ServiceImage(),
+    ImageIndex(),
     MirroredImage(),
     LocalService(),
     Endpoint(),

@@ -389,6 +389,38 @@ class ServiceImage(_SlipwayResource):
         super().__init__("slipway:index:ServiceImage", name, args, outputs, opts)
 
 
+class ImageIndexArgs(TypedDict):
+    """Arguments of `ImageIndex`."""
+
+    registry: pulumi.Input[str]
+    """An OCI image layout (absolute path), or a registry's address: HOST[:PORT][/PATH]."""
+    repository: pulumi.Input[str]
+    """The repository that the images are in."""
+    images: pulumi.Input[Sequence[pulumi.Input[Mapping[str, pulumi.Input[str]]]]]
+    """`platform`, `digest` and `revision` of each."""
+    username: NotRequired[pulumi.Input[str] | None]
+    password: NotRequired[pulumi.Input[str] | None]
+    """A secret."""
+    ca_certificate: NotRequired[pulumi.Input[str] | None]
+    """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
+    parallel: NotRequired[pulumi.Input[int] | None]
+    """How many requests at once; 2 where it is not given."""
+
+
+class ImageIndex(_SlipwayResource):
+    """One name for the images of several platforms."""
+
+    reference: pulumi.Output[str]
+    """As a container runtime names it, by digest."""
+    digest: pulumi.Output[str]
+    """Digest of the index."""
+    revision: pulumi.Output[str]
+    """Names what the images are made from."""
+
+    def __init__(self, name: str, args: ImageIndexArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:ImageIndex", name, args, ["reference", "digest", "revision"], opts)
+
+
 class LocalServiceArgs(TypedDict):
     """Arguments of `LocalService`."""
 

@@ -23,6 +23,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "slipway:index:CertificateAuthority": {"certificate": "authority", "privateKey": "key"},
     "slipway:index:Certificate": {"certificate": "leaf", "privateKey": "key"},
     "slipway:index:MirroredImage": {"reference": "registry/base@sha256:base"},
+    "slipway:index:ImageIndex": {"reference": "registry/app@sha256:x", "revision": "all", "digest": "sha256:x"},
     "slipway:index:ServiceImage": {"reference": "registry/app@sha256:i", "revision": "def", "digest": "sha256:i"},
     "slipway:index:PythonEnvironment": {"python": "/home/env/bin/python", "lockDigest": "sha256:lock"},
     "slipway:index:LocalService": {"revision": "abc"},

@@ -166,7 +166,11 @@ def test_a_package_for_several_platforms(recorder: Recorder) -> None:
     assert (
         recorder.registered["slipway:index:ServiceImage::app-package-arm64-image"].inputs["platform"] == "linux/arm64"
     )
-    assert sorted(outputs["packages"]["app"]["platforms"]) == ["linux/amd64", "linux/arm64"]
+    assert recorder.registered["slipway:index:ImageIndex::app-package-index"].inputs["images"] == [
+        {"platform": "linux/amd64", "digest": "sha256:i", "revision": "def"},
+        {"platform": "linux/arm64", "digest": "sha256:i", "revision": "def"},
+    ]
+    assert outputs["packages"] == {"app": {"image": "registry/app@sha256:x", "revision": "all", "digest": "sha256:x"}}
 
 
 def test_a_registry_that_runs_here(recorder: Recorder) -> None:
