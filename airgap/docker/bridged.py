@@ -20,6 +20,7 @@ class Bridged(ABC):
 
     token: ClassVar[str]
     schema: ClassVar[Schema]
+    secrets: ClassVar[frozenset[str]] = frozenset()
 
     def check(
         self, context: Context, news: Properties, olds: Properties, seed: bytes
@@ -30,7 +31,9 @@ class Bridged(ABC):
     def diff(self, state: Properties, news: Properties) -> list[Change]:
         return rules.differences(self.schema, state, news)
 
-    def preview(self, news: Properties, state: Properties | None) -> Properties:
+    def preview(
+        self, connection: Connection, context: Context, news: Properties, state: Properties | None
+    ) -> Properties:
         if state is None:
             return rules.planned(self.schema, news)
         return rules.state_of(self.schema, rules.carried_on(self.schema, state, news), {})

@@ -10,13 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from docker import APIClient
 from docker.context import ContextAPI
@@ -94,7 +93,8 @@ class Connection:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._files: tempfile.TemporaryDirectory[str] | None = None
+        self._files: list[IO[str]] = []
+        self._tunnel: Tunnel | None = None
 
     @cached_property
     def host(self) -> str:
@@ -149,29 +149,34 @@ class Connection:
         """The files of a connection with TLS: `ca`, `cert` and `key`, those of them that were given."""
         settings = self._settings
         if settings.get("certMaterial") or settings.get("keyMaterial"):
-            self._files = tempfile.TemporaryDirectory(prefix="slipway-docker-")  # for its owner alone
-            contents = {
-                "ca": settings.get("caMaterial"),
-                "cert": settings["certMaterial"],
-                "key": settings["keyMaterial"],
-            }
-            for name, content in contents.items():
-                if content:
-                    (Path(self._files.name) / f"{name}.pem").write_text(content)
-            folder = self._files.name
-        else:
-            folder = settings.get("certPath") or ""
+            materials = {name: settings.get(f"{name}Material") for name in ("ca", "cert", "key")}
+            return {name: self._in_memory(name, content) for name, content in materials.items() if content}
+        folder = settings.get("certPath") or os.environ.get("DOCKER_CERT_PATH") or ""
         paths = {name: Path(folder) / f"{name}.pem" for name in ("ca", "cert", "key")} if folder else {}
         return {name: str(path) for name, path in paths.items() if path.exists()}
+
+    def _in_memory(self, name: str, content: str) -> str:
+        """A file that this process alone has, and that is gone with it, however it ends."""
+        file = os.fdopen(os.memfd_create(name), "w")
+        file.write(content)
+        file.flush()
+        self._files.append(file)
+        return f"/proc/{os.getpid()}/fd/{file.fileno()}"
+
+    def close(self) -> None:
+        """Lets go of what it holds open."""
+        for file in self._files:
+            file.close()
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def _cause(self, error: BaseException) -> str:
         """What is wrong, and what helps."""
         text = str(error)
         if isinstance(error, DockerException) and error.__cause__ is not None:
             text = str(error.__cause__)
-        tunnel = getattr(self, "_tunnel", None)
-        if tunnel is not None and tunnel.complaint:
-            return f"{tunnel.complaint} Try: ssh {self.host.removeprefix('ssh://')} docker version"
+        if self._tunnel is not None and self._tunnel.complaint:
+            return f"{self._tunnel.complaint} Try: ssh {self.host.removeprefix('ssh://')} docker version"
         if "Permission denied" in text:
             return (
                 "no right to use it. Add the user to the group docker: sudo usermod -aG docker $USER, and log in again"

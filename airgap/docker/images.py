@@ -69,13 +69,13 @@ def pull(connection: Connection, image: str, platform: str | None = None) -> Non
             platform=platform,
             auth_config=auth.header if auth else {"username": "", "password": ""},
         )
-        _raise_error_in(lines, what)
+        _followed(lines, what)
     except APIError as error:
         raise explained(what, error) from error
 
 
-def push(connection: Connection, image: str, auth: Auth | None) -> None:
-    """Pushes `image` to the registry in its name. Raises EngineError."""
+def push(connection: Connection, image: str, auth: Auth | None) -> str:
+    """Pushes `image` to the registry in its name; returns the digest it has there. Raises EngineError."""
     repository, tag = repository_and_tag(image)
     what = f"the image {image} cannot be pushed"
     try:
@@ -86,15 +86,22 @@ def push(connection: Connection, image: str, auth: Auth | None) -> None:
             decode=True,
             auth_config=auth.header if auth else {"username": "", "password": ""},
         )
-        _raise_error_in(lines, what)
+        pushed = _followed(lines, what)
     except APIError as error:
         raise explained(what, error) from error
+    if not pushed:
+        raise EngineError(f"{what}: the engine did not say under which digest")
+    return pushed
 
 
-def _raise_error_in(lines: Any, what: str) -> None:
+def _followed(lines: Any, what: str) -> str:
+    """Reads the progress that the engine reports to its end; returns the digest in it, "" for none."""
+    digest = ""
     for line in lines:
         if "error" in line:
             raise EngineError(f"{what}: {line['error']}")
+        digest = (line.get("aux") or {}).get("Digest") or digest
+    return digest
 
 
 def repo_digest(found: dict[str, Any], image: str) -> str:

@@ -13,19 +13,28 @@ from requests.exceptions import RequestException
 
 from airgap.docker.connection import SETTINGS, Connection, settings_of
 from airgap.docker.container import Container
+from airgap.docker.image import Image
 from airgap.docker.network import Network
+from airgap.docker.registry_image import RegistryImage
 from airgap.docker.remote_image import RemoteImage
 from airgap.docker.resources import DockerResource
 from airgap.docker.volume import Volume
 from provider import process
 from provider.process import ServedProvider
 from provider.resource import Change, ResourceError
-from provider.values import is_known, secret_names, to_plain_map, to_values
+from provider.values import secret_names, to_plain_map, to_values
 
 VERSION = "5.2.0"
 """The version of the official plugin that this one stands in for: that of the package in requirements.in."""
 
-RESOURCES: Sequence[DockerResource] = (Network(), Volume(), Container(), RemoteImage())
+RESOURCES: Sequence[DockerResource] = (
+    Network(),
+    Volume(),
+    Container(),
+    Image(),
+    RemoteImage(),
+    RegistryImage(),
+)
 
 _KINDS = {
     ("add", False): api.PropertyDiffKind.ADD,
@@ -100,10 +109,11 @@ class DockerProvider(ServedProvider):
     async def create(self, request: api.CreateRequest) -> api.CreateResponse:
         resource = self._resource(request.type)
         news = to_plain_map(request.properties)
-        secrets = secret_names(request.properties)
+        secrets = resource.secrets | secret_names(request.properties)
+        context = self._context(request.urn, preview=request.preview)
         if request.preview:
-            return api.CreateResponse("", to_values(resource.preview(news, None), secrets))
-        context = self._context(request.urn)
+            planned = await _run(resource.preview, self._connection, context, news, None)
+            return api.CreateResponse("", to_values(planned, secrets))
         resource_id, state = await _run(resource.create, self._connection, context, news)
         return api.CreateResponse(resource_id, to_values(state, secrets))
 
@@ -113,17 +123,18 @@ class DockerProvider(ServedProvider):
         found = await _run(resource.read, self._connection, request.resource_id, state, inputs)
         if found is None:
             return api.ReadResponse(resource_id="")
-        secrets = secret_names(request.properties, request.inputs)
+        secrets = resource.secrets | secret_names(request.properties, request.inputs)
         resource_id, state, inputs = found
         return api.ReadResponse(resource_id, to_values(state, secrets), to_values(inputs, secrets))
 
     async def update(self, request: api.UpdateRequest) -> api.UpdateResponse:
         resource = self._resource(request.type)
         state, news = to_plain_map(request.olds), to_plain_map(request.news)
-        secrets = secret_names(request.news, request.olds)
-        if request.preview or not is_known(news):
-            return api.UpdateResponse(to_values(resource.preview(news, state), secrets))
-        context = self._context(request.urn)
+        secrets = resource.secrets | secret_names(request.news, request.olds)
+        context = self._context(request.urn, preview=request.preview)
+        if request.preview:
+            planned = await _run(resource.preview, self._connection, context, news, state)
+            return api.UpdateResponse(to_values(planned, secrets))
         state = await _run(resource.update, self._connection, context, request.resource_id, state, news)
         return api.UpdateResponse(to_values(state, secrets))
 

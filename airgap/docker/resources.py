@@ -15,6 +15,8 @@ class DockerResource(Protocol):
 
     token: ClassVar[str]
     schema: ClassVar[Schema]
+    secrets: ClassVar[frozenset[str]]
+    """Properties of the state that are secret whatever the program says."""
 
     def check(
         self, context: Context, news: Properties, olds: Properties, seed: bytes
@@ -24,7 +26,9 @@ class DockerResource(Protocol):
     def diff(self, state: Properties, news: Properties) -> list[Change]:
         """What of the state is not as `news` wants it. Pure."""
 
-    def preview(self, news: Properties, state: Properties | None) -> Properties:
+    def preview(
+        self, connection: Connection, context: Context, news: Properties, state: Properties | None
+    ) -> Properties:
         """What is known of the state before it is made; `state` is that of before, None for a new resource."""
 
     def create(self, connection: Connection, context: Context, news: Properties) -> tuple[str, Properties]:

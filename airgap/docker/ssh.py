@@ -7,15 +7,20 @@ over there. On this side a socket in a directory of its own stands for it.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
+import shutil
 import socket
 import subprocess
 import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 _CHUNK = 64 * 1024
+_PREFIX = "slipway-ssh-"
 
 
 class Tunnel:
@@ -24,18 +29,27 @@ class Tunnel:
     def __init__(self, host: str, options: Sequence[str]) -> None:
         self._host = host
         self._options = list(options)
-        self._folder = tempfile.TemporaryDirectory(prefix="slipway-ssh-")
+        self._folder = ""
+        self._listener = socket.socket(socket.AF_UNIX)
         self.complaint = ""
         """What ssh said last."""
 
     def open(self) -> str:
         """Starts to listen; returns the URL to use in the engine's place."""
-        path = f"{self._folder.name}/docker.sock"
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen()
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        remove_leftovers()
+        self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
+        path = f"{self._folder}/docker.sock"
+        self._listener.bind(path)
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
         return f"unix://{path}"
+
+    def close(self) -> None:
+        """Stops to listen. What is being carried is not cut off."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def command(self) -> list[str]:
@@ -51,9 +65,12 @@ class Tunnel:
             remote += ["--host", f"unix://{url.path}"]
         return [*command, "--", url.hostname or "", shlex.join([*remote, "system", "dial-stdio"])]
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self) -> None:
         while True:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # closed
+                return
             threading.Thread(target=self._carry, args=(connection,), daemon=True).start()
 
     def _carry(self, connection: socket.socket) -> None:
@@ -81,15 +98,26 @@ class Tunnel:
         connection.close()
         process.terminate()
         process.wait()
+        sender.join()
+        for stream in (process.stdout, process.stderr):
+            stream.close()
 
-    def _listen_to_complaints(self, stream: object) -> None:
-        for line in stream:  # type: ignore[attr-defined]
+    def _listen_to_complaints(self, stream: IO[bytes]) -> None:
+        for line in stream:
             self.complaint = line.decode(errors="replace").strip()
 
 
-def _send(connection: socket.socket, stream: object) -> None:
+def _send(connection: socket.socket, stream: IO[bytes]) -> None:
     with contextlib.suppress(OSError, ValueError):
         while chunk := connection.recv(_CHUNK):
-            stream.write(chunk)  # type: ignore[attr-defined]
+            stream.write(chunk)
     with contextlib.suppress(OSError):
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
+
+
+def remove_leftovers() -> None:
+    """Removes the sockets of processes that are gone: Pulumi ends its plugins without a word."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -533,3 +533,170 @@ def test_image_of_the_engine_is_made_a_container_by_its_id(
 
     assert program.outputs("it")["image"] == inspect(docker, image)["Id"]
     assert program.preview() == {"same": 3}
+
+
+# --- images that are built ---
+
+
+@pytest.fixture
+def source(tmp_path: Path, image: str) -> Path:
+    """A folder with a Dockerfile that needs the build argument GREETING."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(
+        f'FROM {image}\nARG GREETING\nRUN echo "$GREETING" > /greeting\nCOPY note.txt /note.txt\n'
+    )
+    (folder / "note.txt").write_text("one")
+    (folder / ".dockerignore").write_text("*.tmp\n")
+    return folder
+
+
+def built(source: Path, tag: str, **arguments: Any) -> Callable[[], Any]:
+    """A program with one image that is built from `source`."""
+    build = {
+        "context": str(source),
+        "args": {"GREETING": "hello"},
+        "platform": "linux/amd64",
+        **arguments.pop("build", {}),
+    }
+    return lambda: pulumi_docker.Image("img", image_name=tag, build=build, **arguments)
+
+
+def test_image_is_built_and_pushed(program: Program, docker: Docker, address: str, source: Path, name: str) -> None:
+    tag = f"{address}/built/{name}:1"
+
+    program.up(built(source, tag))
+
+    state = program.resource("img")
+    outputs = state["outputs"]
+    assert state["id"] == tag
+    assert outputs["imageName"] == tag
+    assert outputs["dockerfile"] == "Dockerfile"
+    assert re.fullmatch(re.escape(f"{address}/built/{name}@sha256:") + "[0-9a-f]{64}", outputs["repoDigest"])
+    assert len(state["inputs"]["build"]["contextDigest"]) == 64
+    assert SECRET in outputs["__inputs"]
+    docker.run("rmi", "--force", tag)
+    assert docker.run("run", "--rm", "--pull", "always", outputs["repoDigest"], "cat", "/greeting", "/note.txt") == (
+        "hello\none"
+    )
+    assert program.preview() == {"same": 2}
+    program.refresh()
+    assert program.preview() == {"same": 2}
+
+
+def test_change_of_a_file_builds_again(program: Program, address: str, source: Path, name: str) -> None:
+    program.up(built(source, f"{address}/built/{name}:1"))
+    before = program.outputs("img")["repoDigest"]
+    (source / "note.txt").write_text("two")
+
+    assert program.steps() == {"img": "update"}
+    program.up()
+
+    assert program.outputs("img")["repoDigest"] != before
+
+
+def test_file_that_is_ignored_is_no_change(program: Program, docker: Docker, source: Path, name: str) -> None:
+    program.up(built(source, f"localhost:1/{name}:1", skip_push=True))
+    (source / "notes.tmp").write_text("draft")
+
+    assert program.preview() == {"same": 2}
+    docker.run("rmi", "--force", f"localhost:1/{name}:1")
+
+
+def test_credentials_are_no_change(program: Program, address: str, source: Path, name: str) -> None:
+    tag = f"{address}/built/{name}:1"
+    registry = {"server": address, "username": "one", "password": "first"}
+    program.up(built(source, tag, registry=registry))
+
+    assert program.preview(built(source, tag, registry={**registry, "password": "second"})) == {"same": 2}
+
+
+def test_image_that_is_not_pushed_stays_after_destroy(
+    program: Program, docker: Docker, source: Path, name: str
+) -> None:
+    tag = f"localhost:1/{name}:1"  # nothing could be pushed there
+    program.up(built(source, tag, skip_push=True))
+
+    program.destroy()
+
+    assert docker.run("run", "--rm", tag, "cat", "/note.txt") == "one"
+    docker.run("rmi", "--force", tag)
+
+
+def test_preview_builds_nothing(program: Program, docker: Docker, source: Path, name: str) -> None:
+    tag = f"localhost:1/{name}:1"
+
+    assert program.steps(built(source, tag, skip_push=True)) == {"img": "create"}
+
+    assert docker.attempt("inspect", tag).returncode != 0
+
+
+def test_failed_build_says_why(program: Program, source: Path, image: str, name: str) -> None:
+    (source / "Dockerfile").write_text(f"FROM {image}\nRUN echo no luck today && exit 3\n")
+
+    with pytest.raises(automation.CommandError, match="no luck today"):
+        program.up(built(source, f"localhost:1/{name}:1", skip_push=True))
+
+
+def test_missing_dockerfile_is_found_by_the_preview(program: Program, source: Path, name: str) -> None:
+    (source / "Dockerfile").unlink()
+
+    with pytest.raises(automation.CommandError, match=r"(?i)dockerfile"):
+        program.preview(built(source, f"localhost:1/{name}:1", skip_push=True))
+
+
+def test_file_of_the_context_can_be_used_without_being_in_a_layer(
+    program: Program, docker: Docker, source: Path, image: str, name: str
+) -> None:
+    tag = f"localhost:1/{name}:1"
+    (source / "password.txt").write_text("hidden-in-plain-sight")
+    (source / "Dockerfile").write_text(
+        f"FROM {image}\nRUN --mount=type=bind,source=password.txt,target=/run/password.txt "
+        "wc -c /run/password.txt > /count\n"
+    )
+
+    program.up(built(source, tag, skip_push=True))
+
+    assert docker.run("run", "--rm", tag, "cat", "/count").startswith("21 ")
+    archive = source / "image.tar"
+    docker.run("save", "--output", str(archive), tag)
+    assert b"hidden-in-plain-sight" not in archive.read_bytes()
+    docker.run("rmi", "--force", tag)
+
+
+# --- images in a registry ---
+
+
+def test_image_is_pushed_and_removed_from_the_registry(
+    program: Program, docker: Docker, address: str, image: str, name: str
+) -> None:
+    tag = f"{address}/pushed/{name}:1"
+    docker.run("tag", image, tag)
+
+    def declare() -> None:
+        credentials = {"address": address, "username": "any", "password": "any"}
+        pulumi_docker.RegistryImage("img", name=tag, auth_config=credentials)
+
+    program.up(declare)
+
+    state = program.resource("img")
+    assert state["id"] == state["outputs"]["sha256Digest"]
+    docker.run("rmi", "--force", tag)
+    docker.run("pull", "--quiet", tag)
+    assert program.preview() == {"same": 2}
+    program.refresh()
+    assert program.preview() == {"same": 2}
+    program.destroy()
+    docker.run("rmi", "--force", tag)
+    assert docker.attempt("pull", "--quiet", tag).returncode != 0
+
+
+def test_registry_without_credentials_is_an_error(
+    program: Program, docker: Docker, image: str, address: str, name: str
+) -> None:
+    tag = f"{address}/pushed/{name}:1"
+    docker.run("tag", image, tag)
+
+    with pytest.raises(automation.CommandError, match=r"auth config found|no credentials"):
+        program.up(lambda: pulumi_docker.RegistryImage("img", name=tag))
+    docker.run("rmi", "--force", tag)
