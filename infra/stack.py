@@ -95,7 +95,9 @@ class _Stack:
     @cached_property
     def _authority(self) -> sdk.CertificateAuthority:
         """Signs the certificates of services that are given none, and of a registry here that others reach."""
-        return sdk.CertificateAuthority("authority", {"name": f"Slipway: {self.plan.workspace.name}"}, self.below)
+        # A name in a certificate has 64 characters at most, a workspace's up to 63.
+        name = f"Slipway: {self.plan.workspace.name}"[:64]
+        return sdk.CertificateAuthority("authority", {"name": name}, self.below)
 
     def _secret(self, reference: SecretReference | None) -> pulumi.Output[str] | None:
         return None if reference is None else pulumi.Config().require_secret(reference.secret)
@@ -246,6 +248,8 @@ class _Stack:
         outputs = {"kind": registry.kind, "tier": registry.tier, "location": registry.location}
         if registry.kind != "service":
             return outputs
+        if registry.ca_certificate is not None:
+            outputs["caCertificate"] = registry.ca_certificate  # for whoever else is to trust it
         # Of one that is there already, whoever deploys has them.
         return {**outputs, "username": registry.username, "password": registry.password}
 
