@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 
 
@@ -14,12 +16,21 @@ class SteadyLoad:
     A connection that the server has closed in the proper way (`Connection: close`) is opened again, as clients do.
     """
 
-    def __init__(self, port: int, connections: int = 4, body: bytes = b"1") -> None:
+    def __init__(
+        self,
+        port: int,
+        connections: int = 4,
+        body: bytes = b"1",
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.answers: Counter[str] = Counter()
         """How many requests each revision answered."""
         self.failures: list[str] = []
         self._port = port
         self._body = body
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        self._tls = tls
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(connections)]
 
@@ -36,11 +47,14 @@ class SteadyLoad:
             thread.join()
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        if self._tls is None:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        else:
+            connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=20, context=self._tls)
         try:
             while not self._stop.is_set():
                 try:
-                    connection.request("POST", "/score", self._body, {"Content-Type": "application/json"})
+                    connection.request("POST", "/score", self._body, self._headers)
                     response = connection.getresponse()
                     response.read()
                 except (OSError, http.client.HTTPException) as error:
