@@ -13,6 +13,13 @@ _SECRETS = frozenset({"password", "source_password", "model_password"})
 """Arguments that are secrets, whether the program says so or not."""
 
 
+def _on_the_wire(name: str) -> str:
+    """The name of an argument as the provider knows it. Arguments alone are translated: the SDK's own way would change
+    the keys inside them as well, which are the names of tags, models and environment variables."""
+    head, *tail = name.split("_")
+    return head + "".join(word.capitalize() for word in tail)
+
+
 class _SlipwayResource(pulumi.CustomResource):
     """A custom resource whose arguments and outputs are translated between snake_case and camelCase."""
 
@@ -26,15 +33,11 @@ class _SlipwayResource(pulumi.CustomResource):
     ) -> None:
         # The SDK makes an Output of every property it is given, also of one that is None: what is not set stays out.
         given = {
-            name: pulumi.Output.secret(value) if name in _SECRETS else value
+            _on_the_wire(name): pulumi.Output.secret(value) if name in _SECRETS else value
             for name, value in args.items()
             if value is not None
         }
         super().__init__(token, resource_name, {**dict.fromkeys(outputs), **given}, opts)
-
-    def translate_input_property(self, prop: str) -> str:
-        head, *tail = prop.split("_")
-        return head + "".join(word.capitalize() for word in tail)
 
     def translate_output_property(self, prop: str) -> str:
         return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), prop)
@@ -42,7 +45,7 @@ class _SlipwayResource(pulumi.CustomResource):
 
 def _keeping(secret: str, opts: pulumi.ResourceOptions | None) -> pulumi.ResourceOptions:
     """Options with which the output `secret` is secret in the program as well."""
-    return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=[secret]))
+    return pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(additional_secret_outputs=[_on_the_wire(secret)]))
 
 
 class WorkspaceFolderArgs(TypedDict):
@@ -539,6 +542,6 @@ class Route(_SlipwayResource):
     """Deployment -> revision."""
 
     def __init__(self, name: str, args: RouteArgs, opts: pulumi.ResourceOptions | None = None) -> None:
-        secret = pulumi.ResourceOptions(additional_secret_outputs=["private_key", "primary_key", "secondary_key"])
+        secret = pulumi.ResourceOptions(additional_secret_outputs=["privateKey", "primaryKey", "secondaryKey"])
         outputs = ["scoring_uri", "swagger_uri", "revision", "revisions"]
         super().__init__("slipway:index:Route", name, args, outputs, pulumi.ResourceOptions.merge(opts, secret))

@@ -239,6 +239,18 @@ def test_a_registry_that_is_there_already(recorder: Recorder) -> None:
     assert image["modelRepositories"] == {"digits": "models/digits"}
 
 
+def test_names_of_tags_and_variables_stay_as_they_are(recorder: Recorder) -> None:
+    plan = a_plan()
+    environments = {"sklearn": EnvironmentPlan((), None, {"OMP_NUM_THREADS": "1", "omp_dynamic": "0"})}
+    models = {"digits": Model(path="model.pkl", tags={"data_set": "mnist_small"})}
+    declared(recorder, dataclasses.replace(plan, environments=environments, models=models))
+
+    service = recorder.registered["slipway:index:LocalService::mnist-service"].inputs
+    assert service["environmentVariables"] == {"OMP_NUM_THREADS": "1", "omp_dynamic": "0"}
+    tags = recorder.registered["slipway:index:ModelVersion::digits-version"].inputs["tags"]
+    assert tags == {"data_set": "mnist_small"}
+
+
 def test_a_version_that_is_not_registered_is_refused(recorder: Recorder) -> None:
     with pytest.raises(pulumi.RunError, match="the model 'digits' has no version 7; registered are 1, 2"):
         declared(recorder, a_plan(ModelReference("digits", 7)))
