@@ -57,6 +57,26 @@ class Location:
         slots = shared(parse(self.place).host, self.parallel)
         return Registry(self.place, credentials, slots=slots, ca_certificate=self.ca_certificate, watch=watch)
 
+    def gone(self, watch: Watch) -> str | None:
+        """Why there is no registry any more where there was one on this machine; None elsewhere, and where there is.
+
+        What runs here comes and goes with its stack, which may have given it another port or TLS; what it held is its
+        own matter. A registry elsewhere that does not answer may come back with all that it holds."""
+        if self.is_layout:
+            return None
+        from provider.registry.address import parse
+        from provider.registry.errors import RegistryDeniedError, RegistryError
+
+        if not parse(self.place).is_loopback:
+            return None
+        try:
+            self.registry(watch).check()
+        except RegistryDeniedError:
+            return None
+        except RegistryError as error:
+            return str(error)
+        return None
+
     def reference(self, repository: str, digest: str) -> str:
         """The image as a container runtime names it; of a layout, within it."""
         if self.is_layout:

@@ -107,13 +107,18 @@ def _read(context: Context, state: Properties) -> Properties | None:
 
 
 def _remove(context: Context, state: Properties) -> None:
-    with _target(state).repository(state["repository"], watch_of(context)) as store:
+    target, watch = _target(state), watch_of(context)
+    if (why := target.gone(watch)) is not None:
+        context.log.warning(f"{state['reference']} is taken as gone: {why}")
+        return
+    with target.repository(state["repository"], watch) as store:
         mirror.remove(store, state["digest"], _tag(context, state))
 
 
 def _tag(context: Context, inputs: Properties) -> str:
-    """The tag by which this resource keeps its image."""
-    return mark_of(owner_of(context.urn), context.name, inputs["digest"])
+    """The tag by which this resource keeps its image. With the place: a registry may get another address, and the copy
+    under the old one is then removed after the one under the new was made."""
+    return mark_of(owner_of(context.urn), context.name, inputs["digest"], inputs["registry"])
 
 
 def _source(inputs: Properties) -> Location:

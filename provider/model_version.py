@@ -14,12 +14,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 from provider.content.cache import DigestCache
 from provider.content.errors import CancelledError, ContentError
 from provider.content.layer import layer_digest
-from provider.content.models import ModelStore, Registration, Request
+from provider.content.models import KnownVersion, ModelStore, Registration, Request
 from provider.content.store import QuotaError, Store
 from provider.content.watch import Watch
 from provider.image_layout import owner_of, watch_of
@@ -29,6 +29,9 @@ from provider.registry.errors import RegistryUnavailableError
 from provider.registry.model_record import history_from, json_of, repository_of
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
 from provider.values import UNKNOWN, Properties, is_known
+
+if TYPE_CHECKING:
+    from provider.registry.model_store import RegistryModelStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +51,7 @@ class ModelVersion(Resource):
 
     token: ClassVar[str] = "slipway:index:ModelVersion"
     inputs: ClassVar[Mapping[str, Input]] = {
-        # An absolute path (an OCI image layout), or a registry's address.
+        # An absolute path (an OCI image layout), or a registry's address. A registry takes the versions over.
         "store": Input("string", replaces=True),
         # No part of the model: a change is taken over, and nothing is sent.
         "username": Input("string", required=False),
@@ -84,6 +87,7 @@ class ModelVersion(Resource):
     def diff(self, state: Properties, news: Properties) -> list[Change]:
         changes = super().diff(state, news)
         if _is_registry(news["store"]):
+            changes = [Change(item.path, item.kind) if item.path == "store" else item for item in changes]
             # A registry is told what must stay, since nobody can ask the stack.
             pinned = {"pinned": Input("list", required=False)}
             changes += declared_changes(pinned, state, news)
@@ -232,20 +236,36 @@ def _request(context: Context, news: Properties) -> Request:
     )
 
 
+def _location(inputs: Properties) -> Location:
+    return Location(
+        inputs["store"],
+        inputs.get("username"),
+        inputs.get("password"),
+        inputs.get("parallel", DEFAULT_PARALLEL),
+        inputs.get("caCertificate"),
+    )
+
+
 def _store(news: Properties, state: Properties, watch: Watch) -> ModelStore:
-    if not _is_registry(news["store"]):
-        return Store(Path(news["store"]))
+    return _in_registry(news, state, watch) if _is_registry(news["store"]) else Store(Path(news["store"]))
+
+
+def _in_registry(news: Properties, state: Properties, watch: Watch) -> RegistryModelStore:
     # Here, so that what stays on this machine does not wait for the import.
     from provider.registry.model_store import RegistryModelStore
 
-    location = Location(
-        news["store"],
-        news.get("username"),
-        news.get("password"),
-        news.get("parallel", DEFAULT_PARALLEL),
-        news.get("caCertificate"),
-    )
-    return RegistryModelStore(location.registry(watch), news["name"], history_from(state.get("history") or {}))
+    registry, history = _location(news).registry(watch), history_from(state.get("history") or {})
+    arriving: Mapping[int, KnownVersion] = {}
+    if _is_moving(news, state):
+        held = {int(number) for number in state["versions"]}
+        if not _is_registry(state["store"]):
+            history = Store(Path(state["store"])).known(news["name"])
+        arriving = {number: version for number, version in history.items() if number in held}
+    return RegistryModelStore(registry, news["name"], history, arriving)
+
+
+def _is_moving(news: Properties, state: Properties) -> bool:
+    return "store" in state and state["store"] != news["store"]
 
 
 def _outputs(news: Properties, registration: Registration) -> Properties:
@@ -281,8 +301,30 @@ def _open(news: Properties) -> Properties:
 
 def _register(context: Context, news: Properties, state: Properties) -> Properties:
     watch = watch_of(context)
+    if _is_moving(news, state):
+        return _move(context, news, state, watch)
     verify = state.get("contentDigest") != news["contentDigest"]
     return _outputs(news, _store(news, state, watch).register(_request(context, news), watch, verify=verify))
+
+
+def _move(context: Context, news: Properties, state: Properties, watch: Watch) -> Properties:
+    """Registers the model in another place, which is a registry, with all versions that the old place has."""
+    before, owner = _location(state), owner_of(context.urn)
+    store, gone = _in_registry(news, state, watch), before.gone(watch)
+    if gone is None:
+        with before.repository(repository_of(news["name"]), watch) as source:
+            store.take_over(source, owner, watch)
+    outputs = _outputs(news, store.register(_request(context, news), watch))
+    try:
+        if gone is None and not (
+            _is_registry(state["store"])
+            and store.is_in(before.registry(watch).repository(repository_of(news["name"])), owner)
+        ):
+            _store(state, state, watch).forget(news["name"], owner, watch)
+    except ContentError as error:
+        # The new place has everything; a deployment must not fail for ever because the old one cannot be reached.
+        context.log.warning(f"model {news['name']}: what {state['store']} holds of it stays there: {error}")
+    return outputs
 
 
 def _read(context: Context, name: str, state: Properties) -> Properties | None:
@@ -309,4 +351,7 @@ def _read(context: Context, name: str, state: Properties) -> Properties | None:
 
 def _forget(context: Context, name: str, state: Properties) -> None:
     watch = watch_of(context)
+    if (why := _location(state).gone(watch)) is not None:
+        context.log.warning(f"model {name} is taken as gone: {why}")
+        return
     _store(state, state, watch).forget(name, owner_of(context.urn), watch)

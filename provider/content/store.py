@@ -23,7 +23,7 @@ from provider.content.layer import Layer, write_layer
 from provider.content.layer_stream import changed_since_checked
 from provider.content.layout import Incoming, Layout, Writer, disk_errors, disk_full, free_bytes, wait_until_written
 from provider.content.modelpack import ARTIFACT, MANIFEST, Blob, artifact
-from provider.content.models import Found, Registration, Request
+from provider.content.models import Found, KnownVersion, Registration, Request
 from provider.content.tree import walk
 from provider.content.watch import Watch, human_size
 
@@ -250,6 +250,11 @@ class Store:
         sizes = {number: layer.size for number, layer in sound.items()}
         registration = Registration(known.version, held.manifest.digest, held.layer.size, versions, sizes)
         return Found(registration, metadata=held.metadata)
+
+    def known(self, name: str) -> dict[int, KnownVersion]:
+        """The versions of a model that are here."""
+        held = self.record().models.get(name, StoredModel()).held
+        return {number: KnownVersion(version.layer, version.manifest.digest) for number, version in held.items()}
 
     # --- the steps of a registration
 

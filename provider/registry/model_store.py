@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import io
 import random
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from provider.content.cache import DigestCache
+from provider.content.errors import CorruptBlobError
 from provider.content.layer import Layer
 from provider.content.layer_stream import open_layer
 from provider.content.modelpack import MANIFEST, Artifact, Blob, artifact, blob_of
@@ -25,7 +27,9 @@ from provider.content.models import Found, KnownVersion, MissingVersionError, Re
 from provider.content.store import Use
 from provider.content.tree import walk
 from provider.content.watch import Watch, human_size
-from provider.images.tags import PREFIX, put_empty, remove_tag
+from provider.images import mirror
+from provider.images.store import BlobStore
+from provider.images.tags import PREFIX, empty_artifact, mark_of, put_empty, remove_tag
 from provider.registry.client import Registry
 from provider.registry.errors import (
     MissingBlobError,
@@ -36,25 +40,32 @@ from provider.registry.errors import (
 )
 from provider.registry.model_record import StackRecord, repository_of, tag_of
 from provider.registry.model_view import View, is_contested, look, read_records
+from provider.registry.repository import RegistryRepository
 
 _MOST_CLAIMS = 20
 _PAUSE_SECONDS = 0.25
+_PROBE = "application/vnd.slipway.probe.v1+json"
 
 
 class RegistryModelStore:
-    """The store of the model `name` in `registry`; see `ModelStore`. `known`: the versions that the state knows."""
+    """The store of the model `name` in `registry`; see `ModelStore`.
+
+    `known`: the versions that Pulumi's state knows. `arriving`: those that another store has, and that are to be copied
+    (`take_over`) before anything is registered."""
 
     def __init__(
         self,
         registry: Registry,
         name: str,
         known: Mapping[int, KnownVersion] | None = None,
+        arriving: Mapping[int, KnownVersion] | None = None,
         cache: DigestCache | None = None,
     ) -> None:
         self._registry = registry
-        self._repository = registry.repository(repository_of(name))
+        self.repository = registry.repository(repository_of(name))
         self._name = name
-        self._known = known or {}
+        self._arriving = arriving or {}
+        self._known = {**(known or {}), **self._arriving}
         self._cache = DigestCache() if cache is None else cache
 
     def foresee(self, request: Request) -> Registration:
@@ -62,7 +73,8 @@ class RegistryModelStore:
         model = _Model(request)
         view = self._look(request.owner)
         number = view.number_of(model.manifest)
-        held = {**view.held, number: model.known(view, number)}
+        arriving = {n: version for n, version in self._arriving.items() if _is_free(n, version, view)}
+        held = {**arriving, **view.held, number: model.known(view, number)}
         self._refuse_missing(view, request, held)
         for dropped in _superfluous(held, request.keep, [_own(request, number, {}), *view.others]):
             del held[dropped]
@@ -83,6 +95,35 @@ class RegistryModelStore:
         for gone in self._remove({n: held[n] for n in dropped}, StackRecord.needs, record, (), watch):
             del held[gone]
         return _registration(model, number, held, dict(record.versions))
+
+    def take_over(self, source: BlobStore, owner: str, watch: Watch) -> None:
+        """Copies the versions that arrive from `source`, under the numbers that they have; one whose number is somebody
+        else's here is left behind. Idempotent."""
+        view = self._look(owner)
+        free = {number: version for number, version in self._arriving.items() if _is_free(number, version, view)}
+        record = StackRecord(owner, {**free, **view.history}, view.own.use if view.own is not None else None)
+        self._write(record, view.own)
+        others = self._others(owner)
+        for number, version in sorted(self._arriving.items()):
+            if number not in free or is_contested(number, version.manifest, others):
+                if number not in view.held or view.held[number].manifest != version.manifest:
+                    watch.warning(f"version {number} stays behind: {self.repository.reference} has another {number}")
+                continue
+            try:
+                mirror.copy(source, self.repository, version.manifest, str(number), watch=watch)
+            except (mirror.MissingImageError, MissingBlobError, CorruptBlobError, RegistryUnavailableError) as error:
+                watch.warning(f"version {number} stays behind: {error}")
+
+    def is_in(self, other: RegistryRepository, owner: str) -> bool:
+        """Whether `other` is this very repository by another address: what is put into one is seen in the other."""
+        tag, text = mark_of("probe", owner), secrets.token_hex(8)
+        digest = put_empty(self.repository, tag, empty_artifact(_PROBE, {"slipway.probe": text}))
+        try:
+            found = other.find_manifest(tag)
+            return found is not None and found.digest == digest
+        finally:
+            with suppress(RegistryUnsupportedError):
+                self.repository.delete_manifest(digest)
 
     def inspect(self, name: str, owner: str, known: Registration, watch: Watch | None = None) -> Found:
         """See `ModelStore`. Blobs are asked for, not read."""
@@ -111,14 +152,23 @@ class RegistryModelStore:
         self._unname(aliases, {}, view.others, {n: mine[n] for n in mine if n in theirs}, watch)
         dropped = {number: version for number, version in mine.items() if number not in theirs}
         self._remove(dropped, lambda record, number: number in record.versions, own, aliases, watch)
-        if (record := self._repository.find_manifest(tag_of(owner))) is not None:
+        if (record := self.repository.find_manifest(tag_of(owner))) is not None:
             with suppress(RegistryUnsupportedError):  # told with the versions
-                self._repository.delete_manifest(record.digest)
+                self.repository.delete_manifest(record.digest)
 
     # --- looking
 
     def _look(self, owner: str) -> View:
-        return look(self._registry, self._repository, owner, self._known)
+        view = look(self._registry, self.repository, owner, self._known)
+        if self._arriving and view.moved:
+            # What arrives may find its number taken; nobody has moved a tag of this stack for that.
+            self._known = {number: version for number, version in self._known.items() if number not in view.moved}
+            view = look(self._registry, self.repository, owner, self._known)
+        return view
+
+    def _others(self, owner: str) -> list[StackRecord]:
+        records = read_records(self._registry, self.repository, self.repository.tags())
+        return [record for tag, record in records.items() if tag != tag_of(owner)]
 
     def _refuse_missing(self, view: View, request: Request, held: Mapping[int, object]) -> None:
         """Raises where what is pinned or has an alias is not there."""
@@ -128,7 +178,7 @@ class RegistryModelStore:
             if number not in held:
                 view.refuse_moved(number)
                 raise MissingVersionError(
-                    f"version {number} {what}, but is not in {self._repository.reference}, which holds "
+                    f"version {number} {what}, but is not in {self.repository.reference}, which holds "
                     f"{', '.join(map(str, sorted(held))) or 'none'}; name one of these"
                 )
 
@@ -137,7 +187,7 @@ class RegistryModelStore:
 
         def is_sound(version: KnownVersion) -> bool:
             blobs = (version.layer.digest, self._config(version))
-            return all(self._repository.has_blob(digest) for digest in blobs)
+            return all(self.repository.has_blob(digest) for digest in blobs)
 
         sound = self._registry.each(is_sound, view.held.values())
         return {number: view.held[number] for number, is_there in zip(view.held, sound, strict=True) if is_there}
@@ -148,7 +198,7 @@ class RegistryModelStore:
 
     def _problem(self, view: View, sound: Mapping[int, KnownVersion], version: int) -> str | None:
         """What is not as this stack left it."""
-        where = self._repository.reference
+        where = self.repository.reference
         if version in view.moved:
             return f"the tag {version} of {where} was moved to {view.moved[version]}"
         if version not in sound:
@@ -158,7 +208,7 @@ class RegistryModelStore:
         for alias, number in view.own.use.aliases.items():
             if any(other.use is not None and alias in other.use.aliases for other in view.others):
                 continue
-            found = self._repository.find_manifest(alias)
+            found = self.repository.find_manifest(alias)
             if number in sound and (found is None or found.digest != sound[number].manifest):
                 return f"the alias {alias} in {where} {'is gone' if found is None else f'was moved to {found.digest}'}"
         return None
@@ -170,11 +220,11 @@ class RegistryModelStore:
         layer, config = model.layer, model.documents.config
         watch.status(f"storing {self._name}: {human_size(layer.size)}")
         quiet = watch.quiet()
-        self._repository.put_blob(
+        self.repository.put_blob(
             model.blob.digest, layer.size, lambda: open_layer(layer, model.blob.digest, self._cache, quiet)
         )
         blob = blob_of(config)
-        self._repository.put_blob(blob.digest, blob.size, lambda: io.BytesIO(config))
+        self.repository.put_blob(blob.digest, blob.size, lambda: io.BytesIO(config))
 
     def _claim(self, view: View, request: Request, model: _Model, watch: Watch) -> tuple[int, View, StackRecord]:
         """Gives the artifact its version. Returns it with what was seen and noted last."""
@@ -183,9 +233,8 @@ class RegistryModelStore:
             history = {**view.history, number: model.known(view, number)}
             record = _own(request, number, history)
             self._write(record, view.own)
-            records = read_records(self._registry, self._repository, self._repository.tags())
-            others = [other for tag, other in records.items() if tag != tag_of(request.owner)]
-            there = self._repository.find_manifest(str(number))
+            others = self._others(request.owner)
+            there = self.repository.find_manifest(str(number))
             if there is None and not is_contested(number, model.manifest, others):
                 self._put_version(number, model, watch)
                 return number, view, record
@@ -195,28 +244,28 @@ class RegistryModelStore:
             _pause(watch)
             view = self._look(request.owner)
         raise RegistryError(
-            f"could not give a version to what is to be registered in {self._repository.reference}: other deployments "
+            f"could not give a version to what is to be registered in {self.repository.reference}: other deployments "
             f"register versions of the same model all the time; wait for them, then run `pulumi up` again"
         )
 
     def _put_version(self, number: int, model: _Model, watch: Watch) -> None:
         try:
-            self._repository.put_manifest(str(number), MANIFEST, model.documents.manifest)
+            self.repository.put_manifest(str(number), MANIFEST, model.documents.manifest)
         except MissingBlobError as error:
             # Cleared away since it was asked for, as what nothing names may be at any time.
             watch.warning(f"{str(error).partition(';')[0]}; sending it again")
             self._send(model, watch)
-            self._repository.put_manifest(str(number), MANIFEST, model.documents.manifest)
+            self.repository.put_manifest(str(number), MANIFEST, model.documents.manifest)
 
     def _write(self, record: StackRecord, before: StackRecord | None) -> None:
         content, old = record.manifest(), None if before is None else before.manifest()
         if content == old:
             return
-        put_empty(self._repository, tag_of(record.owner), content)
+        put_empty(self.repository, tag_of(record.owner), content)
         if old is not None:
             # Where nothing can be deleted, it is one more manifest that no tag names.
             with suppress(RegistryUnsupportedError, RegistryDeniedError):
-                self._repository.delete_manifest(blob_of(old).digest)
+                self.repository.delete_manifest(blob_of(old).digest)
 
     # --- aliases
 
@@ -238,7 +287,7 @@ class RegistryModelStore:
             if other.use is not None and other.use.aliases.get(alias, number) != number
         }
         for alias, number in sorted(wanted.items()):
-            there = self._repository.find_manifest(alias)
+            there = self.repository.find_manifest(alias)
             if alias in disputed:
                 watch.warning(f"the alias {alias} is another version's in another stack: it names none now")
                 if there is not None:
@@ -260,7 +309,7 @@ class RegistryModelStore:
         """Removes the aliases that no stack wants any more, from versions that stay."""
         theirs = {alias for other in others if other.use is not None for alias in other.use.aliases}
         for alias in sorted(previous.keys() - set(wanted) - theirs):
-            there = self._repository.find_manifest(alias)
+            there = self.repository.find_manifest(alias)
             if there is None or previous[alias] not in held:
                 continue
             if there.digest == held[previous[alias]].manifest:
@@ -269,17 +318,17 @@ class RegistryModelStore:
                 watch.warning(f"the tag {alias} stays: somebody else put it on {there.digest}")
 
     def _tag(self, tag: str, manifest: str) -> None:
-        found = self._repository.get_manifest(manifest)
+        found = self.repository.get_manifest(manifest)
         if found is None:
             raise RegistryError(
-                f"could not put the tag {tag} on {manifest}: {self._repository.reference} does not hold it any "
+                f"could not put the tag {tag} on {manifest}: {self.repository.reference} does not hold it any "
                 f"more; run `pulumi up --refresh`"
             )
-        self._repository.put_manifest(tag, *found)
+        self.repository.put_manifest(tag, *found)
 
     def _untag(self, tag: str, watch: Watch) -> None:
         try:
-            remove_tag(self._repository, tag)
+            remove_tag(self.repository, tag)
         except RegistryUnsupportedError as error:
             watch.warning(f"{error}; until then the tag {tag} names an empty artifact")
 
@@ -305,29 +354,28 @@ class RegistryModelStore:
             if version.manifest in named:
                 watch.warning(f"version {number} stays: the tag {named[version.manifest]} names it")
                 continue
-            found = self._repository.get_manifest(version.manifest)
+            found = self.repository.get_manifest(version.manifest)
             try:
-                self._repository.delete_manifest(version.manifest)
+                self.repository.delete_manifest(version.manifest)
             except RegistryUnsupportedError as error:
-                watch.warning(f"{error}; until then all versions stay in {self._repository.reference}")
+                watch.warning(f"{error}; until then all versions stay in {self.repository.reference}")
                 break
             if found is not None:
                 removed[number] = found
-        records = read_records(self._registry, self._repository, self._repository.tags())
-        others = [record for tag, record in records.items() if tag != tag_of(own.owner)]
+        others = self._others(own.owner)
         for number in list(removed):
             if any(is_needed(record, number) for record in others):
-                self._repository.put_manifest(str(number), *removed.pop(number))
+                self.repository.put_manifest(str(number), *removed.pop(number))
         return list(removed)
 
     def _named(self, aliases: Collection[str]) -> dict[str, str]:
         """Digest -> tag, of the tags that are neither versions, nor marks, nor `aliases`."""
         tags = [
             tag
-            for tag in self._repository.tags()
+            for tag in self.repository.tags()
             if not tag.isdecimal() and not tag.startswith(PREFIX) and tag not in aliases
         ]
-        found = self._registry.each(self._repository.find_manifest, tags)
+        found = self._registry.each(self.repository.find_manifest, tags)
         return {item.digest: tag for tag, item in zip(tags, found, strict=True) if item is not None}
 
 
@@ -361,6 +409,11 @@ def _superfluous(held: Mapping[int, KnownVersion], keep: int | None, records: Co
         for number, version in held.items()
         if version.put and number not in newest and not any(record.needs(number) for record in records)
     ]
+
+
+def _is_free(number: int, version: KnownVersion, view: View) -> bool:
+    """Whether a version that arrives can have its number."""
+    return number not in view.taken and not is_contested(number, version.manifest, view.others)
 
 
 def _manifests(number: int | None, held: Mapping[int, KnownVersion]) -> set[str]:

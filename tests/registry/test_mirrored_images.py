@@ -17,7 +17,7 @@ from provider.values import UNKNOWN, Properties
 from tests.operations import Lines, urn
 from tests.registry.faulty_proxy import FaultyProxy, answers, cuts_download, cuts_upload, loses_answer
 from tests.registry.registry_process import RegistryProcess
-from tests.registry.support import MANIFEST, MIB, Content, content, manifest_of, put
+from tests.registry.support import MANIFEST, MIB, QUICK, Content, content, manifest_of, put
 
 URN = urn("slipway:index:MirroredImage", "python")
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -119,7 +119,7 @@ def test_another_stack_s_copy_stays(mirror: Mirror) -> None:
     urn = URN.replace("dev", "test")
     first, second = mirror.up(), mirror.up(urn)
     mirror.down(first)
-    assert mirror.target.tags() == [mark_of("test/slipway", "python", mirror.digest)]
+    assert mirror.target.tags() == [mark_of("test/slipway", "python", mirror.digest, mirror.proxy.address)]
     assert mirror.refresh(second, urn) == second
     mirror.down(second, urn)
     assert mirror.target.get_manifest(mirror.digest) is None
@@ -132,6 +132,29 @@ def test_a_tag_that_somebody_put_on_the_copy_keeps_it(mirror: Mirror) -> None:
     mirror.target.put_manifest("theirs", *found)
     mirror.down(state)
     assert mirror.target.tags() == ["theirs"]
+
+
+def test_a_registry_that_got_another_address_keeps_the_copy(mirror: Mirror) -> None:
+    first = mirror.up()
+    address = mirror.proxy.address.replace("127.0.0.1", "localhost")
+    second = mirror.up(registry=address)
+    mirror.down(first)
+    assert mirror.refresh(second) == second
+    mirror.down(second)
+    assert mirror.target.get_manifest(mirror.digest) is None
+
+
+def test_a_registry_on_this_machine_that_is_gone_has_nothing_to_be_removed_from(
+    mirror: Mirror, other: RegistryProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provider.registry.client.Patience", lambda: QUICK)
+    state = mirror.up(registry=other.address)
+    other.stop()
+    mirror.down(state)
+    (line,) = mirror.log.lines
+    assert line.startswith(f"{state['reference']} is taken as gone: could not reach it: ")
+    with pytest.raises(ResourceError, match="cannot be reached"):
+        mirror.down({**state, "registry": "registry.invalid"})
 
 
 # --- drift
