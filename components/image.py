@@ -71,7 +71,7 @@ class CopiedImage(pulumi.ComponentResource):
                 "ca_certificate": registry.ca_certificate,
                 "parallel": registry.parallel,
             },
-            pulumi.ResourceOptions(parent=self),
+            registry.options_inside(self),
         )
         self.reference = copy.reference
         # What is built on it waits for the copy, also where it is made anew; its name is known before.
@@ -143,7 +143,7 @@ class ServiceImage(pulumi.ComponentResource):
                 "entry_script": args["entry_script"],
                 "port": args.get("port", DEFAULT_PORT),
             },
-            pulumi.ResourceOptions(parent=self, depends_on=[base.copy]),
+            registry.options_inside(self, depends_on=[base.copy]),
         )
         self.reference, self.revision, self.digest = image.reference, image.revision, image.digest
         self.register_outputs({"reference": self.reference, "revision": self.revision})

@@ -93,7 +93,7 @@ class Model(pulumi.ComponentResource):
                 "sample_input": args.get("sample_input"),
                 "sample_output": args.get("sample_output"),
             },
-            pulumi.ResourceOptions(parent=self),
+            registry.options_inside(self),
         )
         self._name = args["name"]
         self._references: dict[int | None, pulumi.Output[dict[str, Any]]] = {}

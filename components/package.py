@@ -90,5 +90,5 @@ class Package(pulumi.ComponentResource):
                 "ca_certificate": registry.ca_certificate,
                 "parallel": registry.parallel,
             },
-            pulumi.ResourceOptions(parent=self),
+            registry.options_inside(self),
         )

@@ -114,6 +114,7 @@ class Registry(pulumi.ComponentResource):
         self.parallel = None if self.kind == "layout" else limits.parallel
         self.username = self.password = self.ca_certificate = None
         self.prefix = args.get("prefix", "")
+        self._service: sdk.RegistryService | None = None
         below = pulumi.ResourceOptions(parent=self)
         match self.kind:
             case "layout":
@@ -168,6 +169,7 @@ class Registry(pulumi.ComponentResource):
             opts,
         )
         self.location, self.username, self.password = service.address, service.username, service.password
+        self._service = service
 
     def _elsewhere(self, args: RegistryArgs) -> None:
         self.location = pulumi.Output.from_input(_needed(args.get("address"), "address", self.kind))
@@ -176,6 +178,14 @@ class Registry(pulumi.ComponentResource):
         self.username = None if username is None else pulumi.Output.from_input(username)
         self.password = None if password is None else pulumi.Output.secret(password)
         self.ca_certificate = None if certificate is None else pulumi.Output.from_input(certificate)
+
+    def options_inside(
+        self, parent: pulumi.Resource, depends_on: Sequence[pulumi.Resource] = ()
+    ) -> pulumi.ResourceOptions:
+        """The options of a resource that is something in this registry.
+
+        What is in a registry that runs here goes with it: it is not asked to delete it first, and may be down."""
+        return pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on), deleted_with=self._service)
 
 
 def _needed(value: T | None, name: str, kind: str) -> T:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from typing import Any
 import pytest
 from pulumi import automation
 
+from provider.local.layout import read_json
 from provider.registry.auth import Credentials
 from provider.registry.client import Registry
-from tests.e2e.project import Project, descendants_of_supervisors, free_port
+from provider.registry_host.spec import Files
+from tests.e2e.project import Project, descendants_of_supervisors, eventually, free_port, is_free
 from tests.e2e.test_assets import TELLING, track, write
 from tests.e2e.test_packages import image_to_begin_with
 from tests.registry.registry_process import RegistryProcess
@@ -98,6 +102,21 @@ def test_a_stack_with_a_registry_goes_up_changes_and_comes_down(stack: Stack) ->
     stack.stack.destroy()
     assert not (stack.home / "test").exists()
     assert descendants_of_supervisors(stack.home / "test") == []
+
+
+def test_a_stack_comes_down_though_its_registry_has_ended(stack: Stack) -> None:
+    stack.sections["registry"] = {"kind": "service", "port": free_port()}
+    stack.sections["services"] = {}
+    stack.write()
+    stack.up()
+    status = read_json(Files(stack.home / "test" / "demo" / "registry").status)
+    assert status is not None
+    os.kill(status["keeper"], signal.SIGKILL)
+    eventually(lambda: is_free(stack.sections["registry"]["port"]), "the registry ends with its keeper")
+
+    stack.stack.destroy()
+
+    assert not (stack.home / "test").exists()
 
 
 @pytest.fixture
