@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_port
+
 SECONDS = 60
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
@@ -92,14 +94,6 @@ def registry(folder: Path) -> Iterator[str]:
     with _process([program, "serve", str(configuration)], folder / "registry.log") as process:
         wait_until(lambda: _answers(port), process, folder / "registry.log")
         yield f"127.0.0.1:{port}"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:

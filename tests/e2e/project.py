@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +19,7 @@ import yaml
 from pulumi import automation
 
 from infra.setup.shell_environment import backend_url
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("infra", "components", "provider", "serving", "examples")
@@ -37,27 +36,6 @@ def run(data):
 
 VERSION = 1
 """
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now, and that the kernel gives to nobody who asks for any port.
-
-    `pulumi` itself and its plugins listen on such ports: one of those could be taken before the service starts.
-    """
-    while not is_free(port := secrets.choice(range(10240, 20000))):
-        pass
-    return port
-
-
-def is_free(port: int) -> bool:
-    """Whether nobody listens on the port. A process that was killed may do so a moment longer than it is seen."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class Project:
@@ -172,15 +150,15 @@ class Project:
         self.stack.destroy()
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Waits until `condition` holds."""
+def eventually(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    """Waits until `condition` holds. A busy machine takes its time, and whoever passes loses none by a late end."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
         time.sleep(0.01)
 
 
-def post(url: str, body: bytes, timeout: float = 10) -> bytes:
+def post(url: str, body: bytes, timeout: float = 30) -> bytes:
     """The body of the answer; raises on a status of 400 and more."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=timeout) as response:

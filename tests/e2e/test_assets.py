@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.project import ECHO, Project, descendants_of_supervisors, free_port
+from tests.e2e.project import ECHO, Project, descendants_of_supervisors
+from tests.ports import free_port
 
 TELLING = (
     ECHO.replace("import json, os", "import json, os, pathlib")

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors, eventually, is_free
+from provider.local import client
+from provider.local.layout import ServicePaths
+from tests.e2e.project import ECHO, Project, answers, descendants_of_supervisors, eventually
+from tests.ports import is_free
 
 
 def workspace(project: Project) -> Path:
@@ -21,11 +24,15 @@ def workspace(project: Project) -> Path:
 
 def servers(project: Project) -> list[int]:
     """The processes of the scoring server in the project's workspace."""
-    return [
-        pid
-        for pid in descendants_of_supervisors(project.home)
-        if "slipway_serving" in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-    ]
+    return [pid for pid in descendants_of_supervisors(project.home) if "slipway_serving" in command_line(pid)]
+
+
+def command_line(pid: int) -> list[str]:
+    """A process' words; none where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return []
 
 
 def supervisor(project: Project) -> list[int]:
@@ -64,10 +71,11 @@ def test_a_killed_supervisor_is_found_and_the_service_deployed_again(deployed: P
 def test_a_machine_that_was_restarted(deployed: Project) -> None:
     kill(supervisor(deployed))
     eventually(lambda: not descendants_of_supervisors(deployed.home), "no process is left")
-    for lost in (Path("/tmp"),):  # noqa: S108 - sockets do not survive a restart
-        for socket in lost.glob(f"slipway-{os.getuid()}/*"):
-            if str(workspace(deployed)) in socket.name:
-                socket.unlink()
+    prefix = client.socket_prefix(ServicePaths(workspace(deployed), "echo"))
+    sockets = list(client.socket_directory().glob(f"{prefix}*"))
+    assert sockets
+    for socket in sockets:  # they do not survive a restart
+        socket.unlink()
 
     deployed.up(refresh=True)
 

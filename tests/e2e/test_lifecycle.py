@@ -13,9 +13,9 @@ from tests.e2e.project import (
     answers,
     descendants_of_supervisors,
     eventually,
-    free_port,
     revision_of,
 )
+from tests.ports import free_port
 
 
 def change_code(project: Project) -> None:
@@ -120,7 +120,7 @@ def test_a_port_changes_with_the_service_running(deployed: Project) -> None:
 
     deployed.port, deployed.url = new, f"http://127.0.0.1:{new}"
     assert deployed.score(1)["echo"] == 1
-    assert not answers(f"http://127.0.0.1:{old}/")
+    eventually(lambda: not answers(f"http://127.0.0.1:{old}/"), "the old port is closed")
 
 
 def test_the_same_content_again_is_the_same_version(deployed: Project) -> None:

@@ -15,7 +15,8 @@ import yaml
 from infra import config
 from infra.load import load
 from infra.plan import StackPlan
-from tests.e2e.project import ROOT, answers, descendants_of_supervisors, free_port
+from tests.e2e.project import ROOT, answers, descendants_of_supervisors
+from tests.ports import free_port
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 import signal
 import socket
@@ -14,19 +13,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 DEADLINE = 30.0
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 outside of the range from which the kernel serves others."""
-    while True:
-        port = secrets.choice(range(20000, 30000))
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
 
 
 class RegistryProcess:

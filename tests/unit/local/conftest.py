@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.error
@@ -20,10 +19,11 @@ import pytest
 from provider.local import client
 from provider.local.layout import SPEC, ServicePaths, write_json
 from provider.local.process import start_time
+from tests.ports import free_port
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
-DEADLINE = 30.0
-QUICK = {"interval": 0.05, "timeout": 2.0, "failures": 2, "first_delay": 0.05, "longest_delay": 0.2, "steady": 60.0}
+DEADLINE = 60.0
+QUICK = {"interval": 0.05, "timeout": 10.0, "failures": 2, "first_delay": 0.05, "longest_delay": 0.2, "steady": 60.0}
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:
@@ -33,12 +33,6 @@ def eventually(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"not within {DEADLINE} s: {what}"
         time.sleep(0.01)
     return value
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_running(pid: int) -> bool:
