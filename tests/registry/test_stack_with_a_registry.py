@@ -16,9 +16,10 @@ from provider.local.layout import read_json
 from provider.registry.auth import Credentials
 from provider.registry.client import Registry
 from provider.registry_host.spec import Files
-from tests.e2e.project import Project, descendants_of_supervisors, eventually, free_port, is_free
+from tests.e2e.project import Project, descendants_of_supervisors, eventually
 from tests.e2e.test_assets import TELLING, track, write
 from tests.e2e.test_packages import image_to_begin_with
+from tests.ports import free_port, is_free
 from tests.registry.registry_process import RegistryProcess
 from tests.registry.test_registry_access import HTPASSWD, PASSWORD, USER
 
