@@ -13,10 +13,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from airgap.cluster.place import BRIDGE, POD_NETWORK, Place
+from airgap.cluster.place import BRIDGE, POD_NETWORK, SERVICE_NETWORK, Place
 from airgap.cluster.programs import debian
 
 FORWARD = "SLIPWAY-FORWARD"
+OUTPUT = "SLIPWAY-OUTPUT"
 MASQUERADE = "SLIPWAY-MASQ"
 _TABLES = ("filter", "nat", "mangle")
 _OURS = re.compile(r"^(SLIPWAY|KUBE|CNI)-")
@@ -41,7 +42,12 @@ def prepare(place: Place) -> None:
     for name in ("net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables"):
         if _setting(name).exists():
             _setting(name).write_text("1")
-    _chain("filter", FORWARD, "FORWARD", [["-s", POD_NETWORK, "-j", "ACCEPT"], ["-d", POD_NETWORK, "-j", "ACCEPT"]])
+    # What is still addressed to a service here has no pod, or kube-proxy does not know it yet. It must not leave this
+    # machine: somebody out there may answer, and whoever asked would keep that connection.
+    nobody = ["-d", SERVICE_NETWORK, "-j", "REJECT"]
+    pods = [["-s", POD_NETWORK, "-j", "ACCEPT"], ["-d", POD_NETWORK, "-j", "ACCEPT"]]
+    _chain("filter", FORWARD, "FORWARD", [nobody, *pods])
+    _chain("filter", OUTPUT, "OUTPUT", [nobody])
     _chain("nat", MASQUERADE, "POSTROUTING", [["-s", POD_NETWORK, "!", "-d", POD_NETWORK, "-j", "MASQUERADE"]])
 
 

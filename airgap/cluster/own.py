@@ -129,6 +129,10 @@ def _start_addons(place: Place) -> None:
         kubectl(place, "apply", "--server-side", "--force-conflicts", "-f", "-", given=manifest)
     for name in ("coredns", "metrics-server"):
         kubectl(place, "-n", "kube-system", "rollout", "status", f"deployment/{name}", "--timeout=180s")
+    metrics = (MANIFESTS / "metrics-api.yaml").read_text()
+    kubectl(place, "apply", "--server-side", "--force-conflicts", "-f", "-", given=metrics)
+    # No namespace can be deleted while a part of the API does not answer.
+    kubectl(place, "wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=60s")
     say("CoreDNS and metrics-server are ready")
 
 

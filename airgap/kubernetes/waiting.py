@@ -9,7 +9,7 @@ from typing import Any
 
 from airgap.kubernetes import readiness
 from airgap.kubernetes.connection import Connection, UnreachableError
-from airgap.kubernetes.objects import Kind, Object, annotation, metadata, name_of, namespace_of
+from airgap.kubernetes.objects import Kind, Object, annotation, id_of, metadata, name_of, namespace_of
 from airgap.kubernetes.readiness import Check, Failed, Verdict, Waiting
 from provider.resource import Context, ResourceError
 
@@ -122,11 +122,18 @@ def until_gone(
         return latest is None or metadata(latest).get("uid") != uid
 
     if not _until(gone, limit, context):
-        held = ", ".join(metadata(latest or {}).get("finalizers") or ()) or "nothing that it names"
         raise ResourceError(
-            f"{kind} {namespace_of(obj)}/{name_of(obj)} is still there {limit:g} s after it was deleted; "
-            f"its finalizers: {held}. Run the same command again, or see what holds it: kubectl describe"
+            f"{kind} {id_of(obj)} is still there {limit:g} s after it was deleted; {_held(latest or {})}. "
+            "Run the same command again, or see what holds it: kubectl describe"
         )
+
+
+def _held(obj: Object) -> str:
+    """What keeps a deleted object from going, in its own words."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    said = [c["message"] for c in conditions if c.get("status") == "True" and c.get("message")]
+    finalizers = metadata(obj).get("finalizers") or ()
+    return f"its finalizers: {', '.join(finalizers) or 'none'}" + "".join(f"; {message}" for message in said)
 
 
 def _until(condition: Callable[[], bool], limit: float, context: Context) -> bool:
