@@ -57,7 +57,8 @@ def start(home: Path) -> None:
     if by_systemd():
         say("starting the Docker engine: systemctl start docker")
         subprocess.run(["systemctl", "start", "docker"], stdin=subprocess.DEVNULL, check=False)
-        _wait("journalctl -u docker", None)
+        if not _comes_up():
+            raise SetupError("The Docker engine does not start.", "journalctl -u docker", "mend what it names there.")
         return
     program = found("dockerd")
     if program is None or os.geteuid() != 0:
@@ -67,8 +68,21 @@ def start(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     log = home / "dockerd.log"
     say(f"starting a Docker engine: {program}, its data in {home} ({free_space(home)}), its log {log}")
-    _EXEC_ROOT.mkdir(parents=True, exist_ok=True)
     bridge = Path("/sys/class/net/docker0").exists() and not is_ours(home)
+    process = _launch(program, home, log, bridge=bridge)
+    if not _comes_up(process):
+        # It waits 15 s for a part of its own, which on a busy machine may take longer the first time.
+        process = _launch(program, home, log, bridge=bridge)
+        if not _comes_up(process):
+            raise SetupError(
+                "The Docker engine does not start.",
+                str(log),
+                "see its last lines, mend what they name, then run the same command again.",
+            )
+
+
+def _launch(program: str, home: Path, log: Path, *, bridge: bool) -> subprocess.Popen[bytes]:
+    _EXEC_ROOT.mkdir(parents=True, exist_ok=True)
     command = [program, "--host", f"unix://{SOCKET}", "--data-root", str(home / "data")]
     command += ["--exec-root", str(_EXEC_ROOT), "--pidfile", str(_EXEC_ROOT / "docker.pid")]
     with log.open("ab") as output:
@@ -82,20 +96,17 @@ def start(home: Path) -> None:
         )
     note = {"pid": process.pid, "started": process_start(process.pid)[0], "bridge": bridge}
     (home / "engine.json").write_text(json.dumps(note) + "\n")
-    _wait(str(log), process)
+    return process
 
 
-def _wait(log: str, process: subprocess.Popen[bytes] | None) -> None:
+def _comes_up(process: subprocess.Popen[bytes] | None = None) -> bool:
+    """Waits until the engine answers; False where `process` ends before, or it takes too long."""
     deadline = time.monotonic() + _SECONDS
     while not answers():
-        ended = process is not None and process.poll() is not None
-        if ended or time.monotonic() > deadline:
-            raise SetupError(
-                "The Docker engine did not start." if ended else f"The engine does not answer after {_SECONDS} s.",
-                log,
-                "see its last lines, mend what they name, then run the same command again.",
-            )
+        if time.monotonic() > deadline or (process is not None and process.poll() is not None):
+            return False
         time.sleep(0.1)
+    return True
 
 
 def stop(home: Path) -> None:
