@@ -26,7 +26,9 @@ from provider.images.compose import Image, Service
 from provider.images.environment import PLATFORMS
 from provider.images.layers import Model
 from provider.images.publish import missing_from
+from provider.images.store import BlobStore
 from provider.location import DEFAULT_PARALLEL, Location
+from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
@@ -127,24 +129,31 @@ def _outputs(news: Properties, service: Service, target: Location, image: Image)
 
 
 def _read(context: Context, state: Properties) -> Properties | None:
-    target, digest = _location(state), state["digest"]
-    with target.repository(state["repository"], watch_of(context)) as store:
-        try:
-            found = store.get_manifest(digest)
-        except CorruptBlobError as error:
-            context.log.warning(f"the image {state['reference']} is damaged and will be made again ({error})")
-            return None
-        if found is None:
-            context.log.warning(f"the image {state['reference']} is gone: it will be made again")
-            return None
-        missing = missing_from(store, found[1])
+    try:
+        with _location(state).repository(state["repository"], watch_of(context)) as store:
+            problem = _problem(store, state["digest"])
+    except (RegistryUnavailableError, RegistryDeniedError) as error:
+        # The registry, or what opens it, may be mended by the same deployment; this is no sign that the image is gone.
+        context.log.warning(f"the image {state['reference']} was not looked at: {error}")
+        return state
+    if problem is None:
+        return state
+    context.log.warning(f"the image {state['reference']} {problem}")
+    return None
+
+
+def _problem(store: BlobStore, digest: str) -> str | None:
+    """What is wrong with an image; None where it is whole."""
+    try:
+        found = store.get_manifest(digest)
+    except CorruptBlobError as error:
+        return f"is damaged and will be made again ({error})"
+    if found is None:
+        return "is gone: it will be made again"
+    missing = missing_from(store, found[1])
     if missing:
-        context.log.warning(
-            f"the image {state['reference']} has lost {len(missing)} of its layers, {missing[0]} first: "
-            f"it will be made again"
-        )
-        return None
-    return state
+        return f"has lost {len(missing)} of its layers, {missing[0]} first: it will be made again"
+    return None
 
 
 def _delete(context: Context, state: Properties) -> None:

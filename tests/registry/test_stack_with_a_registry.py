@@ -105,19 +105,27 @@ def test_a_stack_with_a_registry_goes_up_changes_and_comes_down(stack: Stack) ->
     assert descendants_of_supervisors(stack.home / "test") == []
 
 
-def test_a_stack_comes_down_though_its_registry_has_ended(stack: Stack) -> None:
+def test_a_registry_that_has_ended_is_started_again_and_goes_with_all_that_is_in_it(stack: Stack) -> None:
     stack.sections["registry"] = {"kind": "service", "port": free_port()}
     stack.sections["services"] = {}
     stack.write()
     stack.up()
+    end_the_registry(stack)
+    assert stack.up(refresh=True) == {"update": 1}, "the registry alone"
+    assert models_of(stack.registry(), "packages/app", stack.package()["digest"]) == "trained:1"
+
+    end_the_registry(stack)
+    stack.stack.destroy()
+    assert not (stack.home / "test").exists()
+
+
+def end_the_registry(stack: Stack) -> None:
+    """As a restart of the machine does."""
     status = read_json(Files(stack.home / "test" / "demo" / "registry").status)
     assert status is not None
     os.kill(status["keeper"], signal.SIGKILL)
-    eventually(lambda: is_free(stack.sections["registry"]["port"]), "the registry ends with its keeper")
-
-    stack.stack.destroy()
-
-    assert not (stack.home / "test").exists()
+    port = stack.sections["registry"]["port"]
+    eventually(lambda: is_free(port), "the registry ends with its keeper")
 
 
 @pytest.fixture
