@@ -19,7 +19,9 @@ from provider.local.probe import Answer
 COULD_NOT_START = 3
 """The exit code of a scoring server that says so itself, which is Azure's too."""
 _LOOP = 2
-"""Restarts from which on a container that is not ready is in a loop."""
+"""Restarts from which on a container that has ended again is in a loop."""
+_MANY = 5
+"""Restarts from which on it is in a loop even while it runs, as long as it is not ready."""
 _GONE = "0001-01-01T00:00:00Z"
 _MEBIBYTE = 1024 * 1024
 _DEVICE = re.compile(r"device|could not select|nvidia|gpu", re.IGNORECASE)
@@ -150,7 +152,7 @@ def _running(seen: Seen) -> tuple[Condition, bool]:
     answer = seen.answer
     if answer is not None and answer.ok:
         return Condition("Healthy", "Ready", f"the container {seen.name} answers"), False
-    if _restarts(seen) >= _LOOP:
+    if _restarts(seen) >= _MANY:
         return _loop(seen), True
     if (seen.state.get("Health") or {}).get("Status") == "unhealthy":
         said = [entry.get("Output", "").strip() for entry in seen.state["Health"].get("Log") or ()]
@@ -172,10 +174,13 @@ def _restarts(seen: Seen) -> int:
 
 
 def _loop(seen: Seen) -> Condition:
+    # While it runs, the engine does not tell how it ended before.
+    code = None if seen.status == "running" else seen.state.get("ExitCode")
+    ended = f"the container {seen.name} was restarted {_restarts(seen)} times"
     cause = Cause(
         "CrashLoop",
-        f"the container {seen.name} ended {_restarts(seen)} times, last with exit code {seen.state.get('ExitCode')}",
-        exit_code=seen.state.get("ExitCode"),
+        ended if code is None else f"{ended} and ended again, with exit code {code}",
+        exit_code=code,
         traceback=traceback_of(seen.log),
         log=tuple(seen.log),
         hint="the last log lines say what the process did",

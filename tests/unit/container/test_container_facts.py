@@ -51,6 +51,7 @@ def test_a_container_that_answers_is_healthy_however_often_it_began() -> None:
     [
         (seen("created"), "Transitioning", "Created", "made and not started"),
         (seen("running"), "Transitioning", "Starting", "connection refused"),
+        (seen("running", ExitCode=0, restarts=2), "Transitioning", "Starting", "connection refused"),
         (seen("running", answer=answer(503, message="init() runs")), "Transitioning", "Starting", "init() runs"),
         (seen("restarting", ExitCode=1), "Transitioning", "Restarting", "exit code 1"),
         (seen("removing"), "Transitioning", "Removing", "removed"),
@@ -69,8 +70,13 @@ def test_what_may_get_better_is_waited_for(item: Seen, state: str, reason: str, 
 @pytest.mark.parametrize(
     ("item", "state", "reason", "words"),
     [
-        (seen("restarting", ExitCode=1, restarts=2), "Failed", "CrashLoop", "ended 2 times, last with exit code 1"),
-        (seen("running", ExitCode=139, restarts=2), "Failed", "CrashLoop", "exit code 139"),
+        (
+            seen("restarting", ExitCode=1, restarts=2),
+            "Failed",
+            "CrashLoop",
+            "restarted 2 times and ended again, with exit code 1",
+        ),
+        (seen("running", ExitCode=0, restarts=5), "Failed", "CrashLoop", "was restarted 5 times"),
         (seen("exited", ExitCode=1), "Failed", "Crashed", "exit code 1"),
         (seen("exited", ExitCode=0), "Failed", "Stopped", "was stopped"),
         (seen("restarting", ExitCode=137, OOMKilled=True), "Failed", "OutOfMemory", "more than its memory"),

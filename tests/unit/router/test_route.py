@@ -9,21 +9,12 @@ from typing import Any
 import pytest
 
 from provider.certificates import issue
-from provider.resource import Change, Context
+from provider.resource import Change
 from provider.route import Route
 from provider.values import UNKNOWN, Properties
+from tests.operations import context
 
-
-class Silent:
-    """A log that nobody reads."""
-
-    def info(self, message: str) -> None:
-        return None
-
-    warning = status = info
-
-
-CONTEXT = Context("urn:pulumi:test::slipway::slipway:index:Route::mnist", Silent(), preview=True)
+CONTEXT = context("slipway:index:Route", "mnist", preview=True)
 ROUTE = Route()
 
 
