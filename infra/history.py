@@ -22,8 +22,10 @@ NEAR_SECONDS = 30
 """So far from an update may an entry be that belongs to it: backends keep whole seconds, by clocks of their own."""
 
 Resources = list[dict[str, Any]]
-Deployments = dict[str, list[dict[str, Any]]]
-"""Of each service, what its endpoint remembers (`provider/deployment_log.py`)."""
+Name = tuple[str, str]
+"""A service, and which of its deployments (`default` where it has one)."""
+Deployments = dict[Name, list[dict[str, Any]]]
+"""What the endpoint of each remembers (`provider/deployment_log.py`)."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ class Row:
     """The update's."""
     service: str | None
     """None: the update deployed nothing."""
+    deployment: str | None
+    """`default` where the service has one alone."""
     revision: str | None
-    """None: the service was deleted."""
+    """None: it was deleted."""
     models: list[str]
     """`name:version` of each."""
 
@@ -129,12 +133,20 @@ def moment(time: str) -> datetime:
 
 
 def deployments(resources: Resources) -> Deployments:
-    """What the endpoints in a state remember, by the names of their services."""
+    """What the endpoints in a state remember."""
     found: Deployments = {}
     for resource in resources:
         if resource["type"] == "slipway:index:Endpoint" and not resource.get("delete"):
-            found.setdefault(resource["id"], []).extend((resource.get("outputs") or {}).get("history") or [])
+            found[name_of(resource)] = (resource.get("outputs") or {}).get("history") or []
     return found
+
+
+def name_of(endpoint: dict[str, Any]) -> Name:
+    """The service is the endpoint's id. Its resource is named after that and, on targets where a service may have
+    several, the deployment: `digits-endpoint`, `digits-blue-endpoint`."""
+    service: str = endpoint["id"]
+    name = endpoint["urn"].rpartition("::")[2].removesuffix("-endpoint")
+    return service, name.removeprefix(service).removeprefix("-") or "default"
 
 
 def history(
@@ -161,28 +173,32 @@ def history(
             continue
         remembered.append(deployments(before))
         gone = deployments(before).keys() - deployments(after).keys()
-        rows += [Row(update.number, utc(update.end), update.result, service, None, []) for service in gone]
+        rows += [Row(update.number, utc(update.end), update.result, *name, None, []) for name in gone]
     rows += deployed(happened, remembered)
     if every:
         shown = {row.update for row in rows}
         quiet = [update for update in happened if update.number not in shown]
-        rows += [Row(update.number, utc(update.end), update.result, None, None, []) for update in quiet]
-    return sorted(rows, key=lambda row: (row.time, row.update or 0, row.service or ""), reverse=True), unknown
+        rows += [Row(update.number, utc(update.end), update.result, None, None, None, []) for update in quiet]
+    return sorted(rows, key=_order, reverse=True), unknown
+
+
+def _order(row: Row) -> tuple[str, int, str, str]:
+    return row.time, row.update or 0, row.service or "", row.deployment or ""
 
 
 def deployed(happened: Sequence[Update], remembered: Sequence[Deployments]) -> list[Row]:
     """A row for each entry that any of the states remembers; the later states repeat those of the earlier."""
     entries = {
-        (service, entry["time"], entry["revision"]): entry["models"]
+        (name, entry["time"], entry["revision"]): entry["models"]
         for state in remembered
-        for service, log in state.items()
+        for name, log in state.items()
         for entry in log
     }
     rows = []
-    for (service, time, revision), models in entries.items():
+    for (name, time, revision), models in entries.items():
         update = update_at(happened, moment(time))
         number, result = (None, "interrupted") if update is None else (update.number, update.result)
-        rows.append(Row(number, utc(moment(time)), result, service, revision, models))
+        rows.append(Row(number, utc(moment(time)), result, *name, revision, models))
     return rows
 
 
@@ -201,6 +217,13 @@ def utc(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="seconds")
 
 
+def label(row: Row) -> str:
+    """The service, with its deployment where it has more than one."""
+    if row.service is None:
+        return "-"
+    return row.service if row.deployment == "default" else f"{row.service}/{row.deployment}"
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows in columns, with a heading; times are those of this machine's zone."""
     cells = [
@@ -210,7 +233,7 @@ def table(rows: Sequence[Row]) -> str:
                 "-" if row.update is None else str(row.update),
                 moment(row.time).astimezone().isoformat(sep=" ", timespec="seconds"),
                 row.result,
-                row.service or "-",
+                label(row),
                 row.revision or ("-" if row.service is None else "deleted"),
                 ", ".join(row.models) or "-",
             ]

@@ -33,10 +33,11 @@ def entry(minute: int, revision: str, *models: str, second: int = 34) -> dict[st
     return {"models": list(models), "revision": revision, "time": f"2026-11-22T17:{minute:02}:{second:02}+00:00"}
 
 
-def endpoint(service: str, *log: dict[str, Any]) -> dict[str, Any]:
+def endpoint(service: str, *log: dict[str, Any], deployment: str = "") -> dict[str, Any]:
     """An endpoint as `pulumi stack export` shows it."""
+    name = f"{service}{deployment and '-'}{deployment}-endpoint"
     return {
-        "urn": f"urn:pulumi:dev::slipway::slipway:index:Endpoint::{service}-endpoint",
+        "urn": f"urn:pulumi:dev::slipway::slipway:index:Endpoint::{name}",
         "custom": True,
         "id": service,
         "type": "slipway:index:Endpoint",
@@ -62,8 +63,8 @@ def test_each_revision_has_a_row_and_an_update_without_one_has_none() -> None:
     rows, unknown = history.history(history.updates(TOLD), [OTHER, endpoint("echo", FIRST, SECOND)], nothing)
 
     assert rows == [
-        history.Row(3, "2026-11-22T17:03:34+00:00", "succeeded", "echo", "bbbb", ["digits:2", "faces:1"]),
-        history.Row(1, "2026-11-22T17:01:34+00:00", "succeeded", "echo", "aaaa", ["digits:1"]),
+        history.Row(3, "2026-11-22T17:03:34+00:00", "succeeded", "echo", "default", "bbbb", ["digits:2", "faces:1"]),
+        history.Row(1, "2026-11-22T17:01:34+00:00", "succeeded", "echo", "default", "aaaa", ["digits:1"]),
     ]
     assert unknown == []
 
@@ -131,6 +132,17 @@ def test_where_no_earlier_state_is_to_be_had_that_is_told() -> None:
     assert unknown == [2]
 
 
+def test_deployments_of_one_service_are_told_apart() -> None:
+    blue, green = endpoint("echo", FIRST, deployment="blue"), endpoint("echo", SECOND, deployment="green")
+
+    rows, _ = history.history(history.updates(TOLD), [blue, green], nothing)
+
+    assert [(row.service, row.deployment, row.revision) for row in rows] == [
+        ("echo", "green", "bbbb"),
+        ("echo", "blue", "aaaa"),
+    ]
+
+
 def test_an_endpoint_of_an_earlier_slipway_remembers_nothing() -> None:
     resource = endpoint("echo", FIRST)
     del resource["outputs"]["history"]
@@ -151,18 +163,18 @@ def two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("two_hours_east")
 def test_the_table_has_times_of_the_local_zone() -> None:
     rows = [
-        history.Row(12, "2026-11-22T17:04:00+00:00", "succeeded", "old", None, []),
-        history.Row(3, "2026-11-22T17:03:34+00:00", "failed", "echo", "bbbb", ["digits:2", "faces:1"]),
-        history.Row(None, "2026-11-22T17:02:00+00:00", "interrupted", "echo", "aaaa", []),
-        history.Row(1, "2026-11-22T17:01:00+00:00", "failed", None, None, []),
+        history.Row(12, "2026-11-22T17:04:00+00:00", "succeeded", "old", "default", None, []),
+        history.Row(3, "2026-11-22T17:03:34+00:00", "failed", "echo", "blue", "bbbb", ["digits:2", "faces:1"]),
+        history.Row(None, "2026-11-22T17:02:00+00:00", "interrupted", "echo", "default", "aaaa", []),
+        history.Row(1, "2026-11-22T17:01:00+00:00", "failed", None, None, None, []),
     ]
 
     assert history.table(rows).splitlines() == [
-        "update  time                       result       service  revision  models",
-        "12      2026-11-22 19:04:00+02:00  succeeded    old      deleted   -",
-        "3       2026-11-22 19:03:34+02:00  failed       echo     bbbb      digits:2, faces:1",
-        "-       2026-11-22 19:02:00+02:00  interrupted  echo     aaaa      -",
-        "1       2026-11-22 19:01:00+02:00  failed       -        -         -",
+        "update  time                       result       service    revision  models",
+        "12      2026-11-22 19:04:00+02:00  succeeded    old        deleted   -",
+        "3       2026-11-22 19:03:34+02:00  failed       echo/blue  bbbb      digits:2, faces:1",
+        "-       2026-11-22 19:02:00+02:00  interrupted  echo       aaaa      -",
+        "1       2026-11-22 19:01:00+02:00  failed       -          -         -",
     ]
 
 
@@ -224,6 +236,7 @@ def test_json_holds_what_the_table_shows(
             "time": "2026-11-22T17:01:34+00:00",
             "result": "succeeded",
             "service": "echo",
+            "deployment": "default",
             "revision": "aaaa",
             "models": ["digits:1"],
         }
