@@ -68,10 +68,10 @@ test-registry: setup .venv/.installed-dev $(MODEL) ## run the tests with a regis
 	@$(TOOLS) && $(VENV)/python -m pytest $(or $(TESTS),tests/registry)
 
 test-docker: setup .venv/.installed-dev $(MODEL) ## run the tests that need root, a Docker engine and a registry of their own
-	@for program in docker docker-registry debootstrap; do \
+	@for program in docker docker-registry debootstrap sshd; do \
 		PATH="$$PATH:/usr/sbin" command -v $$program > /dev/null || { \
 			echo "error: $$program is missing, which these tests start." >&2; \
-			echo '  mend:  apt-get install --no-install-recommends docker.io docker-registry debootstrap' >&2; exit 1; }; \
+			echo '  mend:  apt-get install --no-install-recommends docker.io docker-registry debootstrap openssh-server' >&2; exit 1; }; \
 	done
 	@$(TOOLS) && $(VENV)/python -m pytest $(or $(TESTS),tests/docker)
 
