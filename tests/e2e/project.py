@@ -177,7 +177,7 @@ def answers(url: str) -> bool:
 
 def revision_of(url: str) -> str:
     """The revision that answers at the service's root `url`."""
-    with urllib.request.urlopen(f"{url}/ready", timeout=5) as response:
+    with urllib.request.urlopen(f"{url}/ready", timeout=30) as response:
         revision: str = response.headers["slipway-revision"]
         return revision
 
