@@ -9,17 +9,34 @@ from typing import Any
 import pytest
 
 from provider.content.watch import Watch
+from provider.image_index import INDEX
 from provider.images.store import ImageLayoutStore
 from tests.e2e.project import Project
 from tests.unit.images.support import push_base
 
 
-def image_to_begin_with(home: Path) -> None:
+def image_to_begin_with(home: Path, *platforms: str) -> None:
     """An image that was made on this machine, as `python -m airgap.images` leaves it: of one empty layer."""
     folder = home / "images"
-    folder.mkdir(parents=True)
-    entry = {"repository": "base", "digest": push_base(folder), "pythonVersion": "3.11", "platforms": ["linux/amd64"]}
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = {platform: push_base(folder, platform) for platform in platforms or ("linux/amd64",)}
+    digest = next(iter(digests.values())) if len(digests) == 1 else index_of(folder, digests)
+    entry = {"repository": "base", "digest": digest, "pythonVersion": "3.11.9", "platforms": list(digests)}
     (folder / "images.json").write_text(json.dumps({"python": entry}))
+
+
+def index_of(folder: Path, digests: dict[str, str]) -> str:
+    """Puts an index of these images, by platform, beside them; returns its digest."""
+    with ImageLayoutStore(folder / "layout", "base", watch=Watch()) as store:
+        manifests = []
+        for platform, digest in digests.items():
+            found = store.get_manifest(digest)
+            assert found is not None
+            system, architecture = platform.split("/")
+            where = {"os": system, "architecture": architecture}
+            manifests.append({"mediaType": found[0], "digest": digest, "size": len(found[1]), "platform": where})
+        document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}
+        return store.put_manifest("index", INDEX, json.dumps(document).encode())
 
 
 @pytest.fixture
@@ -35,6 +52,29 @@ def packaged(project: Project) -> Project:
 def package(project: Project) -> dict[str, Any]:
     found: dict[str, Any] = project.stack.outputs()["packages"].value["app"]
     return found
+
+
+def test_a_package_for_several_platforms_has_one_name(packaged: Project) -> None:
+    platforms = ["linux/amd64", "linux/arm64"]
+    image_to_begin_with(packaged.home, *platforms)
+    packaged.sections["packages"]["app"]["platforms"] = platforms
+    packaged.sections["services"] = {}
+    packaged.write()
+    packaged.up()
+
+    found = package(packaged)
+    with ImageLayoutStore(packaged.home / "test" / "demo" / "store", "packages/app", watch=Watch()) as images:
+        index = images.get_manifest(found["digest"])
+        assert index is not None
+        listed = {item["platform"]["architecture"]: item["digest"] for item in json.loads(index[1])["manifests"]}
+        assert sorted(listed) == ["amd64", "arm64"]
+        assert all(images.get_manifest(digest) for digest in listed.values())
+    assert packaged.up() == {}
+
+    packaged.sections["packages"]["app"]["platforms"] = platforms[1:]
+    packaged.write()
+    assert packaged.up() == {"delete": 3}, "the index, and the component and the image of the other platform"
+    assert package(packaged)["digest"] == listed["arm64"]
 
 
 def test_a_package_is_made_changes_and_goes(packaged: Project) -> None:
