@@ -1,4 +1,4 @@
-"""What `make up` ends with: every service of the stack, its state, its addresses and a request to try.
+"""What `make up` ends with: every service of the stack, its state, its addresses and a request to try; every package.
 
 Reads the stack's outputs through `pulumi stack output`, so it works on every backend. What a request needs besides, the
 certificate to trust and the header with a service's key, is put into files below SLIPWAY_HOME: a key is not for the
@@ -43,9 +43,19 @@ def access_folder(stack: str) -> Path:
 def summary(stack: str, outputs: dict[str, Any], folder: Path) -> str:
     """The stack's services in words, in the order of their names; what their clients need goes to `folder`."""
     services: dict[str, dict[str, Any]] = outputs.get("services") or {}
-    if not services:
+    packages: dict[str, dict[str, Any]] = outputs.get("packages") or {}
+    if not services and not packages:
         return f"Stack {stack} has no services."
-    return "\n\n".join(describe(name, services[name], folder) for name in sorted(services))
+    return "\n\n".join(
+        [
+            *(describe(name, services[name], folder) for name in sorted(services)),
+            *(_package(name, packages[name]) for name in sorted(packages)),
+        ]
+    )
+
+
+def _package(name: str, package: dict[str, Any]) -> str:
+    return f"package {name}\n  image:       {package['image']}\n  revision:    {package['revision']}"
 
 
 def access(name: str, service: dict[str, Any], folder: Path) -> str:

@@ -28,6 +28,18 @@ def test_service_shows_state_address_revision_and_request(tmp_path: Path) -> Non
     ]
 
 
+def test_packages_come_after_the_services(tmp_path: Path) -> None:
+    package = {"image": "127.0.0.1:5000/packages/app@sha256:1", "revision": "3f2a9c", "digest": "sha256:1"}
+    outputs = {"services": {"mnist": SERVICE}, "packages": {"app": package}}
+
+    assert summary.summary("dev", outputs, tmp_path).splitlines()[-3:] == [
+        "package app",
+        "  image:       127.0.0.1:5000/packages/app@sha256:1",
+        "  revision:    3f2a9c",
+    ]
+    assert summary.summary("dev", {"packages": {"app": package}}, tmp_path).startswith("package app\n")
+
+
 def test_request_survives_the_shell() -> None:
     words = shlex.split(summary.request("http://127.0.0.1:8890/score?a=1&b=2", "my samples/it's.json"))
 
