@@ -77,7 +77,7 @@ class Courier:
         self.queue.keep_only(asked)
         for name, webhook in asked.items():
             if name in self.senders:
-                self.senders[name].webhook = webhook
+                self.senders[name].change(webhook)
             else:
                 self.senders[name] = Sender(webhook, self.queue)
         self.queue.wake()
@@ -101,13 +101,22 @@ class Sender:
         self.webhook = webhook
         self._queue = queue
         self._ended = threading.Event()
+        self._interrupted = threading.Event()
         self._failing = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def change(self, webhook: Mapping[str, Any]) -> None:
+        """What waits goes to another place, at once."""
+        if webhook != self.webhook:
+            self.webhook = webhook
+            self._queue.hurry(str(webhook["name"]))
+            self._interrupted.set()
+
     def end(self) -> None:
         """No further event is sent."""
         self._ended.set()
+        self._interrupted.set()
 
     def join(self) -> None:
         """Waits until an attempt that is under way has ended, too."""
@@ -146,10 +155,13 @@ class Sender:
             self._queue.done(delivery)
             _say(f"webhook {name}: the event {delivery.event['id']} was given up: {outcome.said}")
             return
-        self._queue.postpone(delivery, _pause(delivery.attempts) if outcome.wish is None else outcome.wish)
-        if not outcome.reached:
-            # Nobody is there: the others would fare no better.
-            self._ended.wait(_pause(self._failing - 1))
+        if outcome.reached:
+            self._queue.postpone(delivery, _pause(delivery.attempts) if outcome.wish is None else outcome.wish)
+        else:
+            # Nobody is there: the others would fare no better, and keep their order.
+            self._queue.postpone(delivery, 0.0)
+            self._interrupted.wait(_pause(self._failing - 1))
+            self._interrupted.clear()
 
 
 def _pause(failures: int) -> float:

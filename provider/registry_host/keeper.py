@@ -150,7 +150,8 @@ class Keeper:
         if not spec.webhooks and self._courier is not None:
             end([self._courier], self._measure)
             self._courier = None
-            self._files.events.unlink(missing_ok=True)
+            for path in self._files.folder.glob(f"{self._files.events.name}*"):  # SQLite has more than one
+                path.unlink(missing_ok=True)
         for kept in self._kept():
             kept.hurry()
         self._measure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -36,8 +37,9 @@ def small(tmp_path: Path) -> Iterator[Service]:
 def fill(service: Service) -> Path:
     """Leaves not a byte."""
     filler = service.folder.parent / "filler"
-    free = shutil.disk_usage(filler.parent).free
-    filler.write_bytes(bytes(free))
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
     assert shutil.disk_usage(filler.parent).free == 0
     return filler
 

@@ -247,7 +247,7 @@ def test_one_that_is_refused_for_good_is_given_up(
     courier.take(notification(0))
     courier.take(notification(1))
     eventually(lambda: receiver.received, "the second was delivered")
-    assert courier.queue.next("ci") is None
+    eventually(lambda: courier.queue.is_empty, "nothing waits")
     assert "webhook ci: the event e0 was given up: 127.0.0.1 answered 400" in capsys.readouterr().err
 
 
@@ -261,14 +261,41 @@ def test_one_that_fails_for_a_day_is_given_up(
     eventually(lambda: taken.queue.is_empty, "it was given up")
 
 
-def test_a_webhook_that_moved_is_told_at_its_new_place(running: Running, receiver: Receiver) -> None:
-    with Receiver() as gone:
-        url = gone.url
-    courier = running.ask({"name": "ci", "url": url})
-    courier.take(notification(0))
-    running.ask({"name": "ci", "url": receiver.url})
-    eventually(lambda: receiver.received, "it was delivered")
+@pytest.mark.parametrize("status", [None, 500])
+def test_a_webhook_that_moved_is_told_at_its_new_place_at_once(
+    running: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    monkeypatch.setattr(courier, "_FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(courier, "_LONGEST_PAUSE", 3600.0)
+    with Receiver() as old:
+        old.answer = lambda _: (status or 200, {})
+        if status is None:
+            old.close()
+        taken = running.ask({"name": "ci", "url": old.url})
+        taken.take(notification(0))
+        eventually(lambda: (found := _oldest(taken.queue)) is not None and found[1] == 1, "an attempt failed")
+        running.ask({"name": "ci", "url": receiver.url})
+        eventually(lambda: receiver.received, "it was delivered")
     assert receiver.events[0]["id"] == "e0"
+
+
+def _oldest(queue: Queue) -> tuple[str, int] | None:
+    """Id and failed attempts of what waits the longest."""
+    with queue._changed:
+        row = queue._database.execute("SELECT event, attempts FROM deliveries ORDER BY number LIMIT 1").fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def test_a_receiver_that_is_back_is_told_in_order(running: Running) -> None:
+    with Receiver() as gone:
+        url, port = gone.url, gone.port
+    courier = running.ask({"name": "ci", "url": url})
+    for number in range(10):
+        courier.take(notification(number))
+    eventually(lambda: (found := courier.queue.next("ci")) is not None and found.attempts > 3, "some attempts failed")
+    with Receiver(port) as back:
+        eventually(lambda: len(back.received) == 10, "all were told")
+        assert [document["id"] for document in back.events] == [f"e{number}" for number in range(10)]
 
 
 def test_a_slow_receiver_holds_up_no_other(running: Running, receiver: Receiver) -> None:
