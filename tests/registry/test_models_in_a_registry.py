@@ -379,7 +379,8 @@ def test_oras_pulls_the_same_bytes(stack: ModelStack, running: RegistryProcess, 
     assert manifest["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
     (layer,) = manifest["layers"]
     assert layer["digest"] == state["contentDigest"]
-    pulled = Path(client.download_blob(target, layer["digest"], str(tmp_path / "pulled.tar")))
+    (found,) = client.pull(target, outdir=str(tmp_path / "pulled"))
+    pulled = Path(found)
     assert f"sha256:{hashlib.sha256(pulled.read_bytes()).hexdigest()}" == layer["digest"]
     with tarfile.open(pulled) as archive:
         files = {item.name: archive.extractfile(item) for item in archive if item.isfile()}
