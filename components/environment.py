@@ -5,14 +5,20 @@ The scoring server's own requirements are resolved together with the user's, so 
 environment is made, and not when a service starts.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Final, NotRequired, TypedDict
 
 import pulumi
 
+from components.base_image import BaseImage
+from components.registry import Registry
 from provider import sdk
+
+if TYPE_CHECKING:
+    from components.built_image import ImageBuild
 
 SERVING: Final = Path(__file__).resolve().parents[1] / "serving"
 """The scoring server's distribution."""
@@ -44,6 +50,8 @@ class EnvironmentArgs(TypedDict):
     """Which builds of PyTorch's packages to take, in uv's words (`cpu`); by default those of the index."""
     installed: NotRequired[bool]
     """Whether processes on this machine run in it; True where it is not given. Images need its lock alone."""
+    build: NotRequired["ImageBuild | None"]
+    """What Docker builds for it; only images can have it."""
 
 
 class Environment(pulumi.ComponentResource):
@@ -78,4 +86,31 @@ class Environment(pulumi.ComponentResource):
         self.lock_file = args["lock_file"]
         self.lock_digest = resource.lock_digest
         self.environment_variables = args.get("environment_variables", {})
+        self._name, self._build = name, args.get("build")
+        self._images: dict[str, BaseImage] = {}
         self.register_outputs({"lockDigest": self.lock_digest})
+
+    def upon(self, base: BaseImage, registry: Registry, platform: str) -> BaseImage:
+        """What images with this environment begin with: `base`, or what is built on it in `registry`."""
+        if self._build is None:
+            return base
+        if platform not in self._images:
+            # Only here: a stack that builds nothing need not wait for it.
+            from components.built_image import BuiltImage
+
+            self._images[platform] = BuiltImage(
+                f"{self._name}-{platform.rpartition('/')[2]}",
+                {
+                    "registry": registry,
+                    "repository": f"environments/{_repository_name(self._name)}",
+                    "base": base,
+                    "build": self._build,
+                    "platform": platform,
+                },
+                pulumi.ResourceOptions(parent=self),
+            )
+        return self._images[platform]
+
+
+def _repository_name(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -10,6 +10,7 @@ from typing import NotRequired, TypedDict
 
 import pulumi
 
+from components.base_image import BaseImage
 from components.environment import SERVING, Environment
 from components.model import ServedModel, repositories_of
 from components.registry import Registry
@@ -53,6 +54,8 @@ class CopiedImage(pulumi.ComponentResource):
     """As a container runtime names it: HOST/REPOSITORY@DIGEST."""
     base: pulumi.Output[str]
     """As images are built on it: REPOSITORY@DIGEST, once it is there."""
+    made: pulumi.Resource
+    """What has to be there before anything is built on it."""
 
     def __init__(self, name: str, args: CopiedImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:components:CopiedImage", name, {}, opts)
@@ -76,7 +79,7 @@ class CopiedImage(pulumi.ComponentResource):
         self.reference = copy.reference
         # What is built on it waits for the copy, also where it is made anew; its name is known before.
         self.base = pulumi.Output.concat(self.repository, "@", source.digest)
-        self.copy = copy
+        self.made = copy
         self.register_outputs({"reference": self.reference})
 
 
@@ -89,7 +92,7 @@ class ServiceImageArgs(TypedDict):
     """Where it goes."""
     repository: str
     """Its repository there; no other service has it: `services/NAME`."""
-    base: CopiedImage
+    base: BaseImage
     """The image to begin with, which has Python."""
     python_version: str
     """The base image's Python, `3.11`."""
@@ -119,7 +122,8 @@ class ServiceImage(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ServiceImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slipway:components:ServiceImage", name, {}, opts)
-        registry, base = args["registry"], args["base"]
+        registry, platform = args["registry"], args.get("platform", DEFAULT_PLATFORM)
+        base = args["environment"].upon(args["base"], registry, platform)
         image = sdk.ServiceImage(
             f"{name}-image",
             {
@@ -131,7 +135,7 @@ class ServiceImage(pulumi.ComponentResource):
                 "parallel": registry.parallel,
                 "name": args["service"],
                 "base": base.base,
-                "platform": args.get("platform", DEFAULT_PLATFORM),
+                "platform": platform,
                 "python_version": args["python_version"],
                 "lock_file": args["environment"].lock_file,
                 "environment_digest": args["environment"].lock_digest,
@@ -143,7 +147,7 @@ class ServiceImage(pulumi.ComponentResource):
                 "entry_script": args["entry_script"],
                 "port": args.get("port", DEFAULT_PORT),
             },
-            registry.options_inside(self, depends_on=[base.copy]),
+            registry.options_inside(self, depends_on=[base.made]),
         )
         self.reference, self.revision, self.digest = image.reference, image.revision, image.digest
         self.register_outputs({"reference": self.reference, "revision": self.revision})

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from components.curated import curated_environments
+from infra.builds import BuildPlan, build_of
+from infra.builds import check as check_build
 from infra.conda import LOWEST_MINOR, LOWEST_PYTHON, CondaEnvironment, Dependency, read_conda_file, translate
 from infra.config import AzureEnvironment, CondaDependencies, Environment
 from infra.plan import EnvironmentPlan
@@ -101,7 +103,14 @@ class EnvironmentReader:
             },
             sources={**base.sources, **_sources(required)},
             torch_backend=conda.torch_backend or base.torch_backend,
+            build=self._build(name, environment, base),
         )
+
+    def _build(self, name: str, environment: Environment, base: EnvironmentPlan) -> BuildPlan | None:
+        build = build_of(environment, base.build, self.root)
+        if build is not None:
+            self.problems += check_build(name, build, self.file)
+        return build
 
     def _requirements_file(self, file: str | None, path: str) -> Iterator[Requirement]:
         if file is not None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from infra import config, hosts, preflight, references
+from infra import builds, config, hosts, preflight, references
 from infra.config import (
     ContainerDeployment,
     ContainerTarget,
@@ -93,6 +93,7 @@ class _Loader:
         self.problems += references.check_packages(shaped_packages, packages, known, self.file)
         self.problems += hosts.check(shaped, services, targets, workspace.name if workspace else "", self.file)
         self.problems += hosts.check_registry(targets, registry, self.file)
+        self.problems += builds.check_uses(*_built_uses(packages, services, targets, environments), registry, self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
         self.problems += preflight.check_services(services, self.file)
@@ -338,6 +339,26 @@ def _image_uses(
             where = f"computeTargets.{service.compute_target}.platform"
             for deployment in service.deployments.values():
                 yield _ImageUse(f"services.{name}", target.platform, where, deployment.environment)
+
+
+def _built_uses(
+    packages: Mapping[str, PackagePlan],
+    services: Mapping[str, ServicePlan],
+    targets: Mapping[str, LocalTarget | ContainerTarget],
+    environments: Mapping[str, EnvironmentPlan],
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Who uses environments that Docker builds: processes on this machine, and images."""
+    made = {f"packages.{name}": package.environment for name, package in packages.items()}
+    local: dict[str, str] = {}
+    for name, service in services.items():
+        uses = local if isinstance(targets[service.compute_target], LocalTarget) else made
+        uses.update({f"services.{name}": deployment.environment for deployment in service.deployments.values()})
+    built = {name for name, environment in environments.items() if environment.build is not None}
+    return _among(local, built), _among(made, built)
+
+
+def _among(uses: Mapping[str, str], built: set[str]) -> dict[str, str]:
+    return {path: environment for path, environment in uses.items() if environment in built}
 
 
 def _first(value: V | None, otherwise: V) -> V:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.builds import BuildPlan
 from infra.config import (
     ContainerDeployment,
     ContainerResources,
@@ -30,6 +31,8 @@ class EnvironmentPlan:
     """Requirement -> where it stands, of those that a file asks for: `conda.yml: line 7`."""
     torch_backend: str | None = None
     """Which builds of PyTorch's packages are taken, in uv's words (`cpu`)."""
+    build: BuildPlan | None = None
+    """What Docker builds for it."""
 
 
 @dataclass(frozen=True)
@@ -135,4 +138,9 @@ class StackPlan:
     def with_secrets(self) -> dict[str, object]:
         """Path in the stack's file -> the sections that may name secrets."""
         deployments = {f"services.{name}.deployment": service.deployment for name, service in self.services.items()}
-        return {"registry": self.registry, **deployments}
+        builds = {
+            f"environments.{name}": {"dockerSecrets": environment.build.secrets}
+            for name, environment in self.environments.items()
+            if environment.build is not None
+        }
+        return {"registry": self.registry, **deployments, **builds}

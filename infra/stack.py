@@ -15,6 +15,7 @@ from components.registry import RegistryArgs
 from components.targets import ComputeTarget
 from components.webservice import DeploymentArgs
 from infra import config, targets
+from infra.builds import BuildPlan
 from infra.config import ExternalRegistry, SecretReference, ServiceRegistry, Webhook
 from infra.hosts import port_of
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, PackagePlan, ServicePlan, StackPlan
@@ -157,8 +158,22 @@ class _Stack:
                 "sources": environment.sources,
                 "torch_backend": environment.torch_backend,
                 "installed": installed,
+                "build": self._build(environment.build),
             },
             self.below,
+        )
+
+    def _build(self, build: BuildPlan | None) -> Any:
+        """What Docker builds for an environment."""
+        if build is None:
+            return None
+        from components.built_image import ImageBuild
+
+        return ImageBuild(
+            dockerfile=None if build.dockerfile is None else str(build.dockerfile),
+            apt_packages=build.apt_packages,
+            steps=build.steps,
+            secrets={key: pulumi.Config().require_secret(item.secret) for key, item in build.secrets.items()},
         )
 
     def _service(self, name: str, service: ServicePlan) -> Webservice:

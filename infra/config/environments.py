@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from infra.config.base import AssetName, Path, Section, Text
+from infra.config.base import AssetName, Path, Secret, Section, Text
+
+
+def _debian_package(name: str) -> str:
+    if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+)?", name) is None:
+        raise ValueError(f"{name!r} is no Debian package: `libgomp1`, or `libgomp1=12.2.0-14` for one version")
+    return name
+
+
+def _secret_file(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", name) is None:
+        raise ValueError(f"{name!r} is no name: up to 63 letters, digits and '_', the first no digit")
+    return name
 
 
 class Environment(Section):
@@ -24,6 +37,15 @@ class Environment(Section):
     """A conda file: its pip packages, Python's version, and from PyPI its conda packages."""
     python_version: Annotated[str, Field(pattern=r"^3\.\d+$")] | None = None
     """Python's version, `"3.12"` (in quotes); by default the one that runs Slipway."""
+    apt_packages: tuple[Annotated[str, AfterValidator(_debian_package)], ...] = ()
+    """Debian packages to install in the image; Docker builds it."""
+    docker_steps: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Shell commands to run as root when the image is built, in order."""
+    dockerfile: Path | None = None
+    """A Dockerfile in place of these two, relative to the project's folder; it begins with `ARG BASE_IMAGE` and
+    `FROM ${BASE_IMAGE}`, or with an image that has the same Python."""
+    docker_secrets: Mapping[Annotated[str, AfterValidator(_secret_file)], Secret] = {}
+    """Secrets of the build: files in /run/secrets, for a Dockerfile build arguments. They are in no layer."""
     environment_variables: Mapping[str, Text] = {}
     """Environment variables of the services."""
 

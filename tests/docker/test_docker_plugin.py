@@ -280,27 +280,32 @@ IN_PLACE = {
     "memory": 64,
     "memory_reservation": 32,
     "memory_swap": 64,
-    "must_run": False,
+    "must_run": True,
     "remove_volumes": False,
     "restart": "always",
-    "start": False,
+    "start": True,
     "tmpfs": {"/tmp": "size=1m"},  # noqa: S108
     "wait_timeout": 30,
 }
 
 
 def test_which_changes_need_a_new_container(program: Program, image: str, name: str) -> None:
-    program.up(container(image, name))
+    changes = {**REPLACING, **IN_PLACE}
 
-    found = {key: program.steps(_changed(image, name, key, value))["it"] for key, value in REPLACING.items()}
-    found |= {key: program.steps(_changed(image, name, key, value))["it"] for key, value in IN_PLACE.items()}
+    def declare(*, changed: bool) -> None:
+        # One container for each property, none of them started: one deployment and one preview try them all.
+        for key, value in changes.items():
+            arguments = {"name": f"{name}-{key}", "image": image, "command": SLEEP, "start": False, "must_run": False}
+            if changed:
+                arguments[key] = value
+            pulumi_docker.Container(key, **arguments)
 
-    assert found == {**dict.fromkeys(REPLACING, "replace"), **dict.fromkeys(IN_PLACE, "update")}
+    program.up(lambda: declare(changed=False))
 
-
-def _changed(image: str, name: str, key: str, value: Any) -> Callable[[], Any]:
-    arguments = {"image": image, "name": name, key: value}
-    return container(**arguments)
+    assert program.steps(lambda: declare(changed=True)) == {
+        **dict.fromkeys(REPLACING, "replace"),
+        **dict.fromkeys(IN_PLACE, "update"),
+    }
 
 
 def test_order_of_sets_is_no_change(program: Program, image: str, name: str) -> None:
