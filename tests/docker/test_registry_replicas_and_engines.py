@@ -39,7 +39,7 @@ def image(docker: Docker, folder: Path, reference: str, layers: int) -> None:
     for number in range(layers):
         (folder / f"file{number}").write_bytes(random.Random(number).randbytes(12 * MIB))  # noqa: S311
     text = "".join(f"COPY file{number} /\n" for number in range(layers))
-    (folder / "Dockerfile").write_text(f'FROM {name}\n{text}CMD ["/nothing"]\n')
+    (folder / "Dockerfile").write_text(f'FROM scratch\n{text}CMD ["/nothing"]\n')
     docker.run("build", "--quiet", "--tag", reference, str(folder))
 
 
