@@ -30,6 +30,10 @@ class ImageSource:
     repository: str
     digest: str
     """Of the image, or of an index with one for each platform."""
+    username: str | None = None
+    """User at that registry, where it asks for one."""
+    password: pulumi.Input[str] | None = None
+    """The user's password, a secret."""
 
 
 class CopiedImageArgs(TypedDict):
@@ -66,6 +70,8 @@ class CopiedImage(pulumi.ComponentResource):
             {
                 "source": source.location,
                 "source_repository": source.repository,
+                "source_username": source.username,
+                "source_password": source.password,
                 "digest": source.digest,
                 "registry": registry.location,
                 "repository": self.repository,

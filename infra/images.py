@@ -60,8 +60,15 @@ class ImageFinder:
             if version is None:
                 self._report("images.pythonVersion", f'is missing: {reference} does not tell its Python; add "3.12"')
                 return None
-        location = self._images.mirror or host
-        return ImagePlan(location, repository, digest, version if name == "python" else None, None)
+        return ImagePlan(
+            location=self._images.mirror or host,
+            repository=repository,
+            digest=digest,
+            python_version=version if name == "python" else None,
+            platforms=None,
+            username=self._images.username,
+            password=self._images.password,
+        )
 
 
 def _minor(text: str) -> str | None:

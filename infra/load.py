@@ -108,6 +108,7 @@ class _Loader:
             models=models,
             services=services,
             packages=packages,
+            images=images or config.Images(),
             python_image=python,
             router_image=router,
             notices=tuple(dict.fromkeys(self.environments.notices)),

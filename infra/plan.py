@@ -12,9 +12,11 @@ from infra.config import (
     ContainerDeployment,
     ContainerResources,
     ContainerTarget,
+    Images,
     LocalDeployment,
     LocalTarget,
     Model,
+    SecretReference,
     Workspace,
 )
 from infra.config.registry import ExternalRegistry, LayoutRegistry, ServiceRegistry
@@ -95,6 +97,8 @@ class ImagePlan:
     """Of an image with Python."""
     platforms: tuple[str, ...] | None
     """What it is for, where that is known before it is looked at."""
+    username: str | None = None
+    password: SecretReference | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class StackPlan:
     models: Mapping[str, Model]
     services: Mapping[str, ServicePlan]
     packages: Mapping[str, PackagePlan] = field(default_factory=dict)
+    images: Images = field(default_factory=Images)
     python_image: ImagePlan | None = None
     """What images of services begin with, where anything needs one."""
     router_image: ImagePlan | None = None
@@ -143,4 +148,4 @@ class StackPlan:
             for name, environment in self.environments.items()
             if environment.build is not None
         }
-        return {"registry": self.registry, **deployments, **builds}
+        return {"registry": self.registry, "images": self.images, **deployments, **builds}

@@ -223,7 +223,9 @@ class _Stack:
     @cache  # noqa: B019 - one stack in a process
     def _copied(self, name: str, image: ImagePlan) -> CopiedImage:
         """An image of others in the registry."""
-        source = ImageSource(image.location, image.repository, image.digest)
+        source = ImageSource(
+            image.location, image.repository, image.digest, image.username, self._secret(image.password)
+        )
         return CopiedImage(
             f"{name}-image", {"source": source, "registry": self.registry, "repository": f"base/{name}"}, self.below
         )

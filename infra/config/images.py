@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from infra.config.base import Section
+from infra.config.base import Secret, Section
 
 _REFERENCE = re.compile(r"(?P<name>[^\s@]+?)(?::(?P<tag>[\w][\w.-]{0,127}))?@(?P<digest>sha256:[0-9a-f]{64})")
 
@@ -46,6 +46,10 @@ class Images(Section):
     """The image with HAProxy that routers run."""
     mirror: Annotated[str, AfterValidator(_prefix)] | None = None
     """Where these are fetched instead of their own registries: HOST[:PORT][/PATH]."""
+    username: Annotated[str, Field(min_length=1)] | None = None
+    """User name at the mirror, where it asks for one."""
+    password: Secret | None = None
+    """Password or token there, as `{secret: NAME}`."""
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> Self:
@@ -53,6 +57,12 @@ class Images(Section):
             raise ValueError("has a pythonVersion, and no `python` that it would be of; add it, or remove this")
         if self.mirror is not None and self.python is None and self.router is None:
             raise ValueError("has a `mirror`, and no image that would be fetched from it; add `python` or `router`")
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together: give both, or none")
+        if self.username is not None and self.mirror is None:
+            raise ValueError(
+                "has a username, and no `mirror` that it would be sent to; add it, or remove the credentials"
+            )
         return self
 
 

@@ -153,6 +153,18 @@ def test_a_package_is_an_image_in_the_registry(recorder: Recorder) -> None:
     }
 
 
+def test_the_mirror_s_credentials_go_to_the_mirror(recorder: Recorder) -> None:
+    pulumi.runtime.set_all_config({"slipway:mirror": "word"}, ["slipway:mirror"])
+    secret = SecretReference(secret="mirror")
+    image = ImagePlan("mirror.example/hub", "library/python", "sha256:base", "3.11", None, "ci", secret)
+    declared(recorder, dataclasses.replace(with_a_package(a_plan(), "linux/amd64"), python_image=image))
+
+    copy = recorder.registered["slipway:index:MirroredImage::python-image-copy"].inputs
+    assert (copy["source"], copy["sourceUsername"]) == ("mirror.example/hub", "ci")
+    assert copy["sourcePassword"]["value"] == "word"
+    assert "password" not in copy
+
+
 def test_what_only_images_use_is_locked_and_not_installed(recorder: Recorder) -> None:
     declared(recorder, with_a_package(a_plan(), "linux/amd64"))
 

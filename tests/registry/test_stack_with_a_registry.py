@@ -119,6 +119,20 @@ def test_a_registry_that_has_ended_is_started_again_and_goes_with_all_that_is_in
     assert not (stack.home / "test").exists()
 
 
+def test_models_move_with_their_stack_to_a_registry_of_another_kind(stack: Stack) -> None:
+    stack.write()
+    stack.up()
+    stack.sections["registry"] = {"kind": "service", "port": free_port()}
+    stack.write()
+    changes = stack.up()
+
+    assert changes == {"create": 1, "delete": 1, "update": 3, "replace": 2}, "models and images; the service runs on"
+    assert stack.score()["file/1/model.bin"] == "first weights"
+    assert models_of(stack.registry(), "packages/app", stack.package()["digest"]) == "trained:1"
+    assert not (stack.home / "test" / "demo" / "store").exists()
+    assert stack.up_as_foreseen() == {}
+
+
 def end_the_registry(stack: Stack) -> None:
     """As a restart of the machine does."""
     status = read_json(Files(stack.home / "test" / "demo" / "registry").status)

@@ -475,6 +475,16 @@ def test_a_damaged_list_of_images_is_told(project: Path) -> None:
         ),
         (a_package(), {"python": f"python@sha256:{'a' * 64}"}, "images.pythonVersion: is missing: python@sha256:"),
         (a_package(), {"pythonVersion": "3.12"}, "images: has a pythonVersion, and no `python` that it would be of"),
+        (
+            a_package(),
+            {"python": PYTHON, "username": "ci", "password": {"secret": "mirror"}},
+            "images: has a username, and no `mirror` that it would be sent to; add it, or remove the credentials",
+        ),
+        (
+            a_package(),
+            {"python": PYTHON, "mirror": "mirror.example", "username": "ci", "password": {"secret": "mirror"}},
+            "images.password: no secret is named 'mirror' (none is defined); set it: ",
+        ),
         (a_package(), {"mirror": "mirror.example"}, "images: has a `mirror`, and no image that would be fetched from"),
     ],
 )
