@@ -39,6 +39,7 @@ T = TypeVar("T")
 _METADATA = ("framework", "frameworkVersion", "description", "tags", "properties", "sampleInput", "sampleOutput")
 # What the outputs follow from.
 _DECIDING = ("store", "name", "path", "contentDigest", "keepVersions", "pinned", "aliases")
+_PLACE = ("store", "path")
 _ACCESS = ("username", "password", "caCertificate", "parallel")
 _OUTPUTS = ("version", "digest", "size", "versions", "sizes")
 # A part of a path in the layer, of a tag in the index and of a repository's name later on.
@@ -286,16 +287,21 @@ def _foresee(context: Context, news: Properties, state: Properties) -> Propertie
     if not is_known([news.get(name) for name in _DECIDING]):
         return {**news, **dict.fromkeys(_OUTPUTS, UNKNOWN)}
     if not is_known([news.get(name) for name in _ACCESS]):
-        return _open(news)
+        return _unasked(news, state)
     try:
         return _outputs(news, _store(news, state, watch_of(context)).foresee(_request(context, news)))
     except RegistryUnavailableError as error:
         context.log.warning(f"model {news['name']}: its versions are known only when it is deployed: {error}")
-        return _open(news)
+        return _unasked(news, state)
 
 
-def _open(news: Properties) -> Properties:
-    """Outputs of a preview that cannot ask the registry, which may be made by the same deployment."""
+def _unasked(news: Properties, state: Properties) -> Properties:
+    """Outputs of a preview that cannot ask the registry, which may be made by the same deployment. Where nothing
+    has changed that decides on them, they do not change either."""
+    decided = "version" in state and "drift" not in state
+    if decided and all(state.get(name) == news.get(name) for name in _DECIDING if name not in _PLACE):
+        kept = {name: state[name] for name in _OUTPUTS}
+        return {**news, **kept, "history": state.get("history", UNKNOWN), "repository": repository_of(news["name"])}
     return {**news, **dict.fromkeys(_OUTPUTS, UNKNOWN), "history": UNKNOWN, "repository": repository_of(news["name"])}
 
 

@@ -210,6 +210,8 @@ def test_a_registry_that_is_away_leaves_a_preview_open_and_a_refresh_as_it_was(
     assert stack.refresh() == state
     assert "cannot be reached (Connection refused)" in stack.log.lines[0]
     assert stack.changes() == []
+    described = stack.preview(description="digits")
+    assert (described["version"], described["versions"]) == (state["version"], state["versions"])
     stack.source.write_bytes(b"second")
     foreseen = stack.preview()
     assert (foreseen["version"], foreseen["repository"]) == (UNKNOWN, "models/mnist")

@@ -10,6 +10,7 @@ import pytest
 from provider.content.store import Store
 from provider.registry.client import Registry
 from provider.resource import ResourceError
+from provider.values import UNKNOWN
 from tests.registry.faulty_proxy import FaultyProxy, answers, cuts_upload
 from tests.registry.models import ModelStack
 from tests.registry.registry_process import RegistryProcess
@@ -65,6 +66,15 @@ def test_from_this_machine_all_versions_come_under_their_numbers(tmp_path: Path,
     assert stack.refresh() == stack.state
     assert Store(tmp_path / "layout").record().models["mnist"].held == {}
     assert stack.up(b"fourth")["version"] == 4
+
+
+def test_to_a_registry_that_is_made_by_the_same_deployment_nothing_seems_to_change(tmp_path: Path) -> None:
+    stack = three_versions(tmp_path, str(tmp_path / "layout"))
+    stack.address = "127.0.0.1:5000"
+    foreseen = stack.preview(tags={"area": "mnist"}, username=UNKNOWN, password=UNKNOWN)
+    assert [foreseen[name] for name in ("version", "versions")] == [
+        stack.state[name] for name in ("version", "versions")
+    ]
 
 
 def test_from_another_registry_too(tmp_path: Path, address: str, other: RegistryProcess) -> None:
