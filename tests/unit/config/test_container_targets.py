@@ -1,10 +1,12 @@
 """Services on Docker hosts in the stack configuration: Azure's fields, several deployments, and every mistake."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from infra.config import ContainerDeployment, ContainerResources, ContainerTarget, LivenessProbe, SecretReference
 from infra.hosts import port_of
@@ -333,3 +335,15 @@ def test_names_that_would_be_too_long_for_a_socket(project: Path) -> None:
 
     assert mistake.startswith("services.mnist: the names of workspace, service and deployment (")
     assert "8 characters too long together" in mistake
+
+
+def test_the_split_that_the_readme_shows_is_good(project: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    (shown,) = re.findall(r"```yml\n(.*?)```", (root / "README.md").read_text(), re.DOTALL)
+    staging = yaml.safe_load((root / "stacks" / "Pulumi.staging.yaml").read_text())["config"]
+    raw = {key: json.dumps(value) for key, value in {**staging, **yaml.safe_load(shown)["config"]}.items()}
+
+    plan = load(raw, (), root, "staging", project / ".slipway" / "images").services["mnist"]
+
+    assert {name: item.weight for name, item in plan.deployments.items()} == {"blue": 90, "green": 10}
+    assert plan.deployments["blue"].models == (ModelReference("sklearn_mnist", 1),)
