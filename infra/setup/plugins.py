@@ -18,11 +18,14 @@ SIGNS = {
 """How a stack's configuration shows that it needs a plugin: a target of its kind, an image to build."""
 
 
-def stand_ins(stack: str, environment: Mapping[str, str], root: Path = ROOT) -> list[Path]:
-    """The directories to put on PATH for the plugins that `stack` needs and that are not installed."""
+def stand_ins(stack: str, environment: Mapping[str, str], state: Path | None = None, root: Path = ROOT) -> list[Path]:
+    """The directories to put on PATH for the plugins that `stack` needs and that are not installed.
+
+    `state` is the file with the stack's state, where there is one.
+    """
     return [
         directory
-        for plugin in needed(stack, root)
+        for plugin in sorted({*needed(stack, root), *deployed(state)})
         if (directory := stand_in(plugin, root)) is not None and not installed(plugin, environment)
     ]
 
@@ -31,6 +34,17 @@ def needed(stack: str, root: Path = ROOT) -> list[str]:
     """The plugins that the configuration of `stack` asks for, by the look of it: that of `slipway:include` too."""
     text = configuration(root / "stacks" / f"Pulumi.{stack.rsplit('/', 1)[-1]}.yaml", root)
     return [plugin for plugin, sign in SIGNS.items() if sign.search(text)]
+
+
+def deployed(state: Path | None) -> list[str]:
+    """The plugins of what a stack has deployed: it is needed to change and to delete that."""
+    if state is None:
+        return []
+    try:
+        text = state.read_bytes()
+    except OSError:
+        return []
+    return [plugin for plugin in SIGNS if f'"pulumi:providers:{plugin}"'.encode() in text]
 
 
 def configuration(path: Path, root: Path) -> str:

@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         variables = tools(options.engine, os.environ)
-        if options.stack:
-            variables |= plugin_path(options.stack, {**os.environ, **variables})
         if not options.tools_only:
             variables |= backend(os.environ)
+        if options.stack:
+            variables |= plugin_path(options.stack, {**os.environ, **variables})
     except SetupError as problem:
         return report(problem)
     for name, value in variables.items():
@@ -59,7 +59,11 @@ def plugin_path(stack: str, environment: Mapping[str, str], root: Path = ROOT) -
     """PATH with the stand-ins for what `stack` needs at its end, where Pulumi cannot download; else nothing to add."""
     if environment.get("PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION", "").lower() not in {"true", "1"}:
         return {}
-    found = [str(directory) for directory in plugins.stand_ins(stack, environment, root)]
+    # Only here: most stacks' commands do without it.
+    from infra.setup.stack import state_file
+
+    state = state_file(stack, environment)
+    found = [str(directory) for directory in plugins.stand_ins(stack, environment, state, root)]
     path = environment.get("PATH", os.defpath).split(os.pathsep)
     return {"PATH": os.pathsep.join([*path, *(directory for directory in found if directory not in path)])}
 

@@ -11,11 +11,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from infra.setup import docker_leftovers
 from infra.setup.problem import SetupError, report, say
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -71,17 +73,17 @@ def project() -> str:
     return match[1]
 
 
-def file_backend() -> Path | None:
+def file_backend(environment: Mapping[str, str] = os.environ) -> Path | None:
     """The directory of a file backend, None for any other kind."""
-    url = os.environ.get("PULUMI_BACKEND_URL", "")
+    url = environment.get("PULUMI_BACKEND_URL", "")
     if not url.startswith("file://"):
         return None
     return Path(unquote(url.removeprefix("file://").split("?")[0])).expanduser() / ".pulumi"
 
 
-def state_file(stack: str) -> Path | None:
+def state_file(stack: str, environment: Mapping[str, str] = os.environ) -> Path | None:
     """The file of a file backend that holds the stack's state, where there is one."""
-    backend = file_backend()
+    backend = file_backend(environment)
     if backend is None:
         return None
     stored = backend / "stacks" / project() / f"{short(stack)}.json"
@@ -160,7 +162,7 @@ def clear(stack: str, directory: Path, locks: list[Lock]) -> None:
     """Clear the locks that killed processes left in `directory`, and their unfinished creations. Raises SetupError.
 
     A creation that was cut short is kept as pending in the state, and Pulumi never drops it by itself; our resources
-    are created again whatever a cut left of them, so that note is of no use.
+    are created again whatever a cut left of them, so that note is of no use. What Docker may have made is removed.
     """
     gone = ", ".join(str(lock.pid) for lock in locks)
     say(f"clearing the lock that a killed pulumi left on stack {stack} (pid {gone} is gone)")
@@ -172,6 +174,7 @@ def clear(stack: str, directory: Path, locks: list[Lock]) -> None:
     stored = state_file(stack)
     if stored is not None and stored.suffix == ".json" and '"pending_operations"' in stored.read_text():
         say("clearing what it had begun to create, and looking at what is really there")
+        docker_leftovers.remove(stored)
         quiet(["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack])
 
 

@@ -91,3 +91,15 @@ def test_nothing_is_missed_without_the_stand_ins(root: Path) -> None:
     (root / "airgap/docker/pulumi-resource-docker").unlink()
 
     assert shell_environment.plugin_path("test", OFFLINE, root) == {"PATH": "/bin"}
+
+
+def test_plugin_of_what_is_deployed_is_there_to_delete_it(root: Path) -> None:
+    write(root, "config: {}\n")
+    state = root / "home/.pulumi/stacks/slipway/test.json"
+    state.parent.mkdir(parents=True)
+    state.write_text('{"resources": [{"type": "pulumi:providers:docker"}]}')
+    environment = {**OFFLINE, "PULUMI_HOME": str(root / "p"), "PULUMI_BACKEND_URL": f"file://{root}/home?metadata=skip"}
+
+    assert shell_environment.plugin_path("test", environment, root) == {"PATH": f"/bin{os.pathsep}{root}/airgap/docker"}
+    state.write_text('{"resources": []}')
+    assert shell_environment.plugin_path("test", environment, root) == {"PATH": "/bin"}
