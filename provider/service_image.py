@@ -157,7 +157,11 @@ def _problem(store: BlobStore, digest: str) -> str | None:
 
 
 def _delete(context: Context, state: Properties) -> None:
-    with _location(state).repository(state["repository"], watch_of(context)) as store:
+    target, watch = _location(state), watch_of(context)
+    if (why := target.gone(watch)) is not None:
+        context.log.warning(f"the image {state['reference']} is taken as gone: {why}")
+        return
+    with target.repository(state["repository"], watch) as store:
         store.delete_manifest(state["digest"])
 
 

@@ -18,6 +18,7 @@ from provider.resource import ResourceError
 from provider.values import Properties
 from tests.registry.faulty_proxy import FaultyProxy, Handler
 from tests.registry.registry_process import RegistryProcess
+from tests.registry.support import QUICK
 from tests.unit.images.support import SCORE
 from tests.unit.images.test_service_image import Stack
 
@@ -43,7 +44,7 @@ class RegistryStack(Stack):
     def inputs(self, **more: Any) -> Properties:
         home = str(self.root / "layout")
         place = {"registry": self.proxy.address, "baseRegistry": home, "modelLayout": home}
-        return super().inputs(**place, repository=f"services/{self.name}", **more)
+        return super().inputs(**{**place, "repository": f"services/{self.name}", **more})
 
     def location(self) -> Location:
         return Location(self.proxy.address)
@@ -80,6 +81,21 @@ def test_an_image_is_in_the_registry_and_goes_again(stack: RegistryStack) -> Non
         asyncio.run(stack.resource.delete(stack.context(), state["reference"], state))
     assert stack.read(state) is None
     assert stack.create() == state
+
+
+def test_an_image_of_a_registry_on_this_machine_that_is_gone_needs_no_removing(
+    stack: RegistryStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provider.registry.client.Patience", lambda: QUICK)
+    process = RegistryProcess(tmp_path / "gone")
+    process.start()
+    state = stack.create(registry=process.address)
+    process.stop()
+    asyncio.run(stack.resource.delete(stack.context(), state["reference"], state))
+    assert stack.log.lines[-1].startswith(f"the image {state['reference']} is taken as gone: could not reach it: ")
+    elsewhere = {**state, "registry": "registry.invalid"}
+    with pytest.raises(ResourceError, match="cannot be reached"):
+        asyncio.run(stack.resource.delete(stack.context(), state["reference"], elsewhere))
 
 
 def test_the_same_image_has_the_same_digest_everywhere(stack: RegistryStack) -> None:
