@@ -1,7 +1,7 @@
 """How the router's container is run: for whoever declares it. Nothing of it needs an image of our own.
 
-Debian's HAProxy and the official image `haproxy` (Debian and Alpine) both have what the scripts call: sh, coreutils or
-BusyBox, and perl, socat or BusyBox's nc.
+Debian's HAProxy has what the scripts call, and so has the official image `haproxy` that is made of Debian: a shell with
+coreutils, and perl. With socat in perl's place, other images will do as well.
 """
 
 from __future__ import annotations

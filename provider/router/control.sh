@@ -1,34 +1,56 @@
-# What is done inside the router's container, by one call each: $1 says what. Shell and HAProxy are all it needs.
+# What is done inside the router's container, by one call each: $1 says what. It needs a shell with coreutils or BusyBox,
+# HAProxy, and perl or socat.
 #
-#   alive                   fails unless HAProxy answers
-#   facts SERVICE           prints what is there: files, processes, their servers, keys and certificate
-#   run FOLDER              gives HAProxy the commands of FOLDER/commands, one a line: PID COMMAND; `<<PATH` at a line's
-#                           end stands for the content of PATH
+#   alive                     fails unless HAProxy answers
+#   facts SERVICE             prints what is there: files, and of each process its servers, keys and certificate
+#   keep FOLDER SERVICE       takes the service's files over from FOLDER, and gives HAProxy the commands there
 #   load FOLDER SERVICE PORT  takes the service's files over from FOLDER, and reloads where HAProxy accepts them
-#   keep FOLDER SERVICE     takes the files over without a reload
-#   remove SERVICE          removes the service's files, and reloads
-#   idle SECONDS SERVER...  waits until the servers (PID BACKEND/NAME) have no request, at most for SECONDS
+#   run FOLDER                gives HAProxy the commands of FOLDER/commands, one a line: PID COMMAND; `<<PATH` at a line's
+#                             end stands for the content of PATH
+#   end FOLDER SECONDS        waits until the servers in FOLDER/leaving (PID BACKEND/NAME) have no request, at most for
+#                             SECONDS; removes them, and prints those that still had one
+#   remove SERVICE            removes the service's files, and reloads
 set -u
 umask 007
 etc=/etc/slipway-router
 run=/run/router
 
-# One command a connection: HAProxy answers and closes.
+# `each` sends lines of standard input, PID COMMAND, and prints each line's number before its answer. `tell` sends one to
+# the master. HAProxy answers one command a connection, and closes.
 if command -v perl > /dev/null; then
-    talk() {
-        perl -MSocket -e 'my $s; socket($s, AF_UNIX, SOCK_STREAM, 0) && connect($s, pack_sockaddr_un($ARGV[0])) or die "$!\n";
-            local $/; my $said = <STDIN>; syswrite($s, $said); shutdown($s, 1); print <$s>' "$run/master.sock"
+    each() {
+        perl -MSocket -ne 'BEGIN { $master = shift @ARGV }
+            chomp; my ($pid, $command) = split / /, $_, 2; my ($more, $s) = ("");
+            if ($command =~ s/<<(.+)$/<</) { local $/; open(my $file, "<", $1) or die "$1: $!\n"; $more = <$file> . "\n" }
+            socket($s, AF_UNIX, SOCK_STREAM, 0) && connect($s, pack_sockaddr_un($master)) or die "$!\n";
+            syswrite($s, ($pid eq "master" ? "" : "\@!$pid ") . "$command\n$more"); shutdown($s, 1);
+            print "%% $.\n"; print while <$s>' "$run/master.sock"
     }
-elif command -v socat > /dev/null; then
-    talk() { socat -t 60 - "UNIX-CONNECT:$run/master.sock"; }
 else
-    talk() { nc "local:$run/master.sock"; }
+    talk() { socat -t 60 - "UNIX-CONNECT:$run/master.sock"; }
+    each() {
+        number=0
+        while IFS= read -r line; do
+            number=$((number + 1))
+            echo "%% $number"
+            to="@!${line%% *} " command=${line#* } path=
+            if [ "$to" = '@!master ' ]; then to=; fi
+            case $command in *'<<'*) path=${command##*<<} command="${command%<<*}<<" ;; esac
+            { printf '%s%s\n' "$to" "$command"; if [ -n "$path" ]; then cat "$path"; echo; fi; } | talk
+        done
+    }
 fi
 
-tell() { printf '%s\n' "$1" | talk; }
+tell() { printf '%s\n' "master $1" | each; }
 
 # PIDs of the workers, the newest first.
 workers() { tell 'show proc' | awk '$2 == "worker" { print $1 }'; }
+
+fail() { printf '%s\n' "$1" >&2; exit 1; }
+
+if ! command -v perl > /dev/null && ! command -v socat > /dev/null; then
+    fail 'its image has neither perl nor socat; take one that has: the official image haproxy without -alpine'
+fi
 
 locked() {
     if command -v flock > /dev/null; then
@@ -37,9 +59,7 @@ locked() {
     fi
 }
 
-fail() { printf '%s\n' "$1" >&2; exit 1; }
-
-facts() {
+facts() { # SERVICE
     for file in "services/$1.cfg" "keys/$1.acl"; do
         [ -f "$etc/$file" ] || continue
         echo "%% file $file"
@@ -49,31 +69,14 @@ facts() {
         echo "%% certificate $(sha256sum < "$etc/certificates/$1.pem" | cut -d ' ' -f 1)"
     fi
     for pid in $(workers); do
-        mark=
-        # The variable outlives the service that it was set for.
-        if tell "@!$pid show stat" | grep -q "^$1,FRONTEND,"; then
-            mark=$(tell "@!$pid show env SLIPWAY_ROUTE_$1" | sed -n "s/^SLIPWAY_ROUTE_$1=//p")
-        fi
-        echo "%% worker $pid $mark"
-        echo '%% servers'
-        tell "@!$pid show servers state" | awk -v name="$1" '$2 == name || index($2, name ":") == 1 { print $2, $4, $7, $8 }'
-        echo '%% keys'
-        tell "@!$pid show acl $etc/keys/$1.acl" | awk 'NF == 2 && $1 ~ /^0x/ { print $2 }'
-        echo '%% loaded'
-        tell "@!$pid show ssl cert $etc/certificates/$1.pem" | sed -n 's/^SHA1 FingerPrint: //p'
+        echo "%% worker $pid"
+        each << END
+$pid show env SLIPWAY_ROUTE_$1
+$pid show servers state
+$pid show acl $etc/keys/$1.acl
+$pid show ssl cert $etc/certificates/$1.pem
+END
     done
-}
-
-# Commands are told apart in what is printed by a line with their number.
-commands() {
-    number=0
-    while IFS= read -r line; do
-        number=$((number + 1))
-        echo "%% $number"
-        pid=${line%% *} command=${line#* } path=
-        case $command in *'<<'*) path=${command##*<<} command="${command%<<*}<<" ;; esac
-        { printf '@!%s %s\n' "$pid" "$command"; if [ -n "$path" ]; then cat "$path"; echo; fi; } | talk
-    done < "$1"
 }
 
 take() { # FOLDER SERVICE: the files from there; what is not there goes.
@@ -83,13 +86,37 @@ take() { # FOLDER SERVICE: the files from there; what is not there goes.
     done
 }
 
-# Whether somebody who is not this router listens on the port: `rx_queue st` of /proc/net/tcp, 0A is LISTEN.
-taken() {
-    hexadecimal=$(printf '%04X' "$1")
-    cat /proc/net/tcp /proc/net/tcp6 2> /dev/null | awk -v port=":$hexadecimal\$" '$4 == "0A" && $2 ~ port { found = 1 } END { exit !found }'
+# Whether somebody listens on the port: the state 0A in /proc/net/tcp is LISTEN.
+taken() { # PORT
+    cat /proc/net/tcp /proc/net/tcp6 2> /dev/null |
+        awk -v port=":$(printf '%04X' "$1")\$" '$4 == "0A" && $2 ~ port { found = 1 } END { exit !found }'
 }
 
-ports_of() { sed -n 's/^ *bind .*:\([0-9]*\)\( .*\)\{0,1\}$/\1/p' "$@" 2> /dev/null; }
+address_of() { sed -n 's/^ *bind \([^ ]*\).*/\1/p' "$1" 2> /dev/null; }
+
+# Listens on an address for a moment. A reload that cannot do that would close the listeners of all services for a while.
+listen() { # ADDRESS PORT
+    printf 'global\n  noreuseport\ndefaults\n  mode tcp\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n' > "$run/try.cfg"
+    printf 'frontend try\n  bind %s\n  tcp-request connection reject\n' "$1" >> "$run/try.cfg"
+    haproxy -db -f "$run/try.cfg" > "$run/try.log" 2>&1 &
+    trial=$!
+    while kill -0 "$trial" 2> /dev/null; do
+        if taken "$2"; then
+            kill "$trial"
+            wait "$trial" 2> /dev/null
+            return 0
+        fi
+        sleep 0.02
+    done
+    case $(cat "$run/try.log") in
+    *'ermission denied'*)
+        least=$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start 2> /dev/null || echo 1024)
+        fail "port: ports below $least are not for the router's user. The host allows it with \`sysctl net.ipv4.ip_unprivileged_port_start=$2\`"
+        ;;
+    *'assign requested'*) fail "port: the host has no address ${1%:*}. Name one of its own, or none for all of them" ;;
+    *) fail "port: $(sed -n 's/.*\(cannot bind.*\)/\1/p' "$run/try.log" | head -n 1). Choose another port" ;;
+    esac
+}
 
 # How often the master began anew; part of what `show proc` prints: `PID master 6 [failed: 1] ...`.
 attempts() { awk '$2 == "master" { print $3 }'; }
@@ -112,9 +139,15 @@ reload() {
 
 load() { # FOLDER SERVICE PORT
     other=$(grep -lE "^ *bind .*:$3( |\$)" "$run"/services/*.cfg 2> /dev/null | grep -v "/$2.cfg\$" | head -n 1)
-    if [ -n "$other" ]; then other=${other##*/}; fail "port: the service ${other%.cfg} has the port $3"; fi
-    if ! ports_of "$run/services/$2.cfg" | grep -qx "$3" && taken "$3"; then
-        fail "port: another program of the host listens on port $3"
+    if [ -n "$other" ]; then
+        other=${other##*/}
+        fail "port: the service ${other%.cfg} has the port $3. Choose another port"
+    fi
+    address=$(address_of "$1/services/$2.cfg") former=$(address_of "$run/services/$2.cfg")
+    # Another address with the same port is still held by the service itself.
+    if [ "${former##*:}" != "$3" ]; then
+        if taken "$3"; then fail "port: another program of the host listens on port $3. End it, or choose another port"; fi
+        listen "$address" "$3"
     fi
     rm -rf "$run/next" "$run/before"
     mkdir "$run/next" "$run/before"
@@ -130,47 +163,64 @@ load() { # FOLDER SERVICE PORT
         take "$run/before" "$2"
         fail "refused: $said"
     fi
-    swap
+    rm -f "$run"/services/*.cfg
+    cp "$run"/next/*.cfg "$run/services/"
     if ! reload; then
         take "$run/before" "$2"
         if [ -f "$etc/services/$2.cfg" ]; then cp "$etc/services/$2.cfg" "$run/services/"; else rm -f "$run/services/$2.cfg"; fi
         reload
-        fail 'reload: HAProxy could not start with it, and goes on as before'
+        fail 'reload: HAProxy could not start with it'
     fi
 }
 
-swap() {
-    rm -f "$run"/services/*.cfg
-    cp "$run"/next/*.cfg "$run/services/" 2> /dev/null
-    rm -rf "$run/next"
+# The lines of `show stat` of all processes that are named in FOLDER/leaving, each behind its process.
+requests() { # FOLDER
+    cut -d ' ' -f 1 "$1/leaving" | sort -u | while IFS= read -r pid; do
+        printf '%s\n' "$pid show stat" | each | sed "s/^/$pid,/"
+    done
+}
+
+end() { # FOLDER SECONDS
+    deadline=$(($(date +%s) + $2))
+    while :; do
+        requests "$1" > "$1/requests"
+        # The sixth field of a line, with the process before it, is the number of requests under way.
+        awk -F '[ ,/]' 'FNR == NR { leaving[$1 "," $2 "," $3] = $2 "/" $3; next }
+            { key = $1 "," $2 "," $3 } key in leaving && $6 + 0 > 0 { print leaving[key] }' "$1/leaving" "$1/requests" > "$1/busy"
+        if [ ! -s "$1/busy" ] || [ "$(date +%s)" -ge "$deadline" ]; then break; fi
+        sleep 0.1
+    done
+    while IFS=' ' read -r pid server; do
+        if ! grep -qxF "$server" "$1/busy"; then
+            echo "$pid set server $server state maint"
+            echo "$pid del server $server"
+        fi
+    done < "$1/leaving" | each > /dev/null
+    sort -u "$1/busy"
 }
 
 case $1 in
-alive) workers | grep -q . ;;
+alive) workers | grep -q '[0-9]' ;;
 facts) facts "$2" ;;
-run) commands "$2/commands"; rm -rf "$2" ;;
-keep) locked; take "$2" "$3"; cp "$etc/services/$3.cfg" "$run/services/"; rm -rf "$etc/incoming/$3" ;;
-load) locked; load "$2" "$3" "$4"; rm -rf "$etc/incoming/$3" "$run/before" ;;
+keep)
+    locked
+    take "$2" "$3"
+    cp "$etc/services/$3.cfg" "$run/services/"
+    if [ -f "$2/commands" ]; then each < "$2/commands"; fi
+    ;;
+load) locked && load "$2" "$3" "$4" ;;
+run) each < "$2/commands" ;;
+end) end "$2" "$3" ;;
 remove)
     locked
+    rm -rf "$etc/incoming/$2"
     take /nonexistent "$2"
-    if [ -f "$run/services/$2.cfg" ]; then rm -f "$run/services/$2.cfg"; fi
+    rm -f "$run/services/$2.cfg"
     # Also where the file was gone: the one that removed it may have ended before the reload.
     if tell '@1 show stat' | grep -q "^$2,FRONTEND,"; then reload || fail 'reload: HAProxy could not start without it'; fi
     ;;
-idle)
-    deadline=$(($(date +%s) + $2))
-    shift 2
-    while [ "$(date +%s)" -le "$deadline" ]; do
-        busy=
-        for server in "$@"; do
-            pid=${server%% *} name=${server#* }
-            requests=$(tell "@!$pid show stat" | awk -F , -v backend="${name%/*}" -v server="${name#*/}" '$1 == backend && $2 == server { print $5 }')
-            if [ "${requests:-0}" != 0 ]; then busy="$busy $name"; fi
-        done
-        if [ -z "$busy" ]; then exit 0; fi
-        sleep 0.1
-    done
-    echo "$busy"
-    ;;
 esac
+status=$?
+# What was brought is used up; of calls that were ended before, too.
+case $1 in keep | load | run | end) rm -rf "${2%/*}" ;; esac
+exit $status

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from provider.container.engine import Engine, File, Finished
@@ -19,7 +19,7 @@ from provider.router.configuration import Service, certificate_file, keys_file, 
 from provider.router.container import CONFIGURATION, USER, control
 from provider.router.runtime import Facts, Worker
 
-_SAID_WELL = ("New server registered.", "Server deleted.", "Transaction ", "Committing ", "Success!")
+_SAID_WELL = ("New server registered.", "Transaction ", "Committing ")
 _FOLDERS = ("services", "keys", "certificates")
 _DRAIN_MARGIN_SECONDS = 5
 _EXEC_SECONDS = 120.0
@@ -82,22 +82,31 @@ class Router:
 
     def facts(self, service: str) -> Facts:
         """What it has of a service."""
-        return runtime.parse(self._run("facts", service).text)
+        if not self.is_running():
+            raise ResourceError(
+                f"the router {self._container} does not run on {self._engine.host}. Run `pulumi up --refresh`: it is "
+                f"started again. What it said: docker logs {self._container}"
+            )
+        return runtime.parse(self._run("facts", service).text, service)
 
     def apply(self, wanted: Wanted, status: Callable[[str], None]) -> list[str]:
         """Brings it to what is wanted. Returns the instances that still worked on requests when the time was up."""
         name = wanted.service.name
         facts = self.facts(name)
-        folder = self._upload(name, wanted.files())
         if facts.workers and facts.workers[0].mark == mark_of(wanted.service)[1]:
-            self._run("keep", folder, name)
+            status("moving traffic")
+            commands = _commands(facts.workers, wanted)
+            folder = self._upload(name, [*wanted.files(), _lines("commands", commands)])
+            self._judge(commands, self._run("keep", folder, name).text, facts.workers)
         else:
             status("reloading the router")
-            self._load(folder, wanted.service)
+            self._load(self._upload(name, wanted.files()), wanted.service)
             facts = self.facts(name)
-        status("moving traffic")
-        self._tell(name, facts.workers, lambda worker: _commands(worker, wanted))
-        return self._drain(wanted, status)
+            status("moving traffic")
+            if commands := _commands(facts.workers, wanted):
+                folder = self._upload(name, [_lines("commands", commands)])
+                self._judge(commands, self._run("run", folder).text, facts.workers)
+        return self._drain(wanted, facts.workers, status)
 
     def remove(self, service: str, owner: str) -> None:
         """Takes a service out, unless another resource has taken it over; succeeds where it is gone."""
@@ -119,8 +128,8 @@ class Router:
         kind, _, reason = done.complaint.partition(": ")
         if kind == "port":
             raise ResourceError(
-                f"the service {service.name} cannot have the port {service.port} of {self._engine.host}: {reason}. "
-                "End that, or choose another port; what was routed before goes on as it was."
+                f"the service {service.name} cannot have {service.bind}:{service.port} on {self._engine.host}: "
+                f"{reason}. What was routed before goes on as it was."
             )
         lines = "\n".join(f"  | {line}" for line in self._engine.log(self._container, 15)) if kind == "reload" else ""
         raise ResourceError(
@@ -128,53 +137,31 @@ class Router:
             f"What was routed before goes on as it was.\n{lines}".rstrip()
         )
 
-    def _drain(self, wanted: Wanted, status: Callable[[str], None]) -> list[str]:
+    def _drain(self, wanted: Wanted, workers: Sequence[Worker], status: Callable[[str], None]) -> list[str]:
         """Waits until what takes no requests any more has answered its last one, then takes it out."""
         desired = configuration.backends(wanted.service)
-        leaving = {
-            worker.pid: gone
-            for worker in self.facts(wanted.service.name).workers
-            if (gone := runtime.left(worker, desired))
-        }
+        leaving = [f"{worker.pid} {server}" for worker in workers for server in runtime.left(worker, desired)]
         if not leaving:
             return []
         status("waiting for the last requests of what is replaced")
         seconds = math.ceil(wanted.service.scoring_timeout_ms / 1000) + _DRAIN_MARGIN_SECONDS
-        servers = [f"{pid} {server}" for pid, gone in leaving.items() for server in gone]
-        busy = self._run("idle", str(seconds), *servers, seconds=seconds + _EXEC_SECONDS).text.split()
-        commands = [
-            f"{pid} {command}"
-            for pid, gone in leaving.items()
-            for command in runtime.removing([server for server in gone if server not in busy])
-        ]
-        self._commands(wanted.service.name, commands)
-        return sorted(set(busy))
+        folder = self._upload(wanted.service.name, [_lines("leaving", leaving)])
+        return self._run("end", folder, str(seconds), seconds=seconds + _EXEC_SECONDS).text.split()
 
-    def _tell(self, service: str, workers: Sequence[Worker], commands: Callable[[Worker], Iterable[str]]) -> None:
-        numbered = [
-            (index, f"{worker.pid} {line}") for index, worker in enumerate(workers) for line in commands(worker)
-        ]
-        answers = self._commands(service, [line for _, line in numbered])
-        for (index, line), answer in zip(numbered, answers, strict=True):
-            # A former process may end meanwhile, or lack what the newest has.
-            if index == 0 and answer and not answer.startswith(_SAID_WELL):
-                raise ResourceError(
-                    f"the router {self._container} refuses `{line.partition(' ')[2]}`: {answer}. "
-                    "Run `pulumi up --refresh`."
-                )
-
-    def _commands(self, service: str, lines: Sequence[str]) -> list[str]:
-        """Gives it commands; returns its answers."""
-        if not lines:
-            return []
-        folder = self._upload(service, [File("commands", "".join(f"{line}\n" for line in lines).encode())])
+    def _judge(self, commands: Sequence[str], printed: str, workers: Sequence[Worker]) -> None:
+        """Looks at the answers of the newest process; a former one may end meanwhile, or lack what the newest has."""
         answers: list[str] = []
-        for line in self._run("run", folder).text.splitlines():
+        for line in printed.splitlines():
             if line.startswith("%% "):
                 answers.append("")
             elif answers and line.strip():
                 answers[-1] = f"{answers[-1]} {line.strip()}".strip()
-        return answers
+        for command, answer in zip(commands, answers, strict=True):
+            pid, _, said = command.partition(" ")
+            if int(pid) == workers[0].pid and answer and not answer.startswith(_SAID_WELL):
+                raise ResourceError(
+                    f"the router {self._container} refuses `{said}`: {answer}. Run `pulumi up --refresh`."
+                )
 
     def _upload(self, service: str, files: Sequence[File]) -> str:
         """Puts files into a folder of their own, and returns it. control.sh removes what is in there."""
@@ -193,15 +180,19 @@ class Router:
         return done
 
     def _attempt(self, *arguments: str, seconds: float = _EXEC_SECONDS) -> Finished:
-        if not self.is_running():
-            raise ResourceError(
-                f"the router {self._container} does not run on {self._engine.host}. Run `pulumi up --refresh`: it is "
-                f"started again. What it said: docker logs {self._container}"
-            )
         return self._engine.execute(self._container, control(*arguments), seconds=seconds)
 
 
-def _commands(worker: Worker, wanted: Wanted) -> list[str]:
+def _lines(name: str, lines: Sequence[str]) -> File:
+    return File(name, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _commands(workers: Sequence[Worker], wanted: Wanted) -> list[str]:
+    """What each process is to be told."""
+    return [f"{worker.pid} {command}" for worker in workers for command in _for_one(worker, wanted)]
+
+
+def _for_one(worker: Worker, wanted: Wanted) -> list[str]:
     service = wanted.service
     commands = runtime.moving(worker, configuration.backends(service), mark_of(service)[1])
     if service.guarded:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from provider.router.configuration import Backends, Server
+from provider.router.configuration import MARK, Backends, Server
 
 MAINTENANCE = 0x01
 DRAIN = 0x08
@@ -52,8 +52,12 @@ class Facts:
     """The newest first; it alone takes new connections."""
 
 
-def parse(text: str) -> Facts:
-    """What `control.sh facts` prints."""
+_ASKED = ("env", "servers", "keys", "loaded")
+"""What each process is asked for, in this order (control.sh)."""
+
+
+def parse(text: str, service: str) -> Facts:
+    """What `control.sh facts` prints of a service."""
     facts, section, kept = Facts(), "", ""
     for line in text.splitlines():
         if line.startswith("%% "):
@@ -64,18 +68,29 @@ def parse(text: str) -> Facts:
             elif section == "certificate":
                 facts.certificate = rest
             elif section == "worker":
-                pid, _, mark = rest.partition(" ")
-                facts.workers.append(Worker(int(pid), mark))
+                facts.workers.append(Worker(int(rest), ""))
+            else:
+                section = _ASKED[int(section) - 1]
         elif section == "file":
             facts.files[kept] += f"{line}\n"
-        elif section == "servers":
-            backend, name, state, weight = line.split()
-            facts.workers[-1].servers.setdefault(backend, {})[name] = Found(int(state), int(weight))
-        elif section == "keys":
-            facts.workers[-1].keys.add(line)
-        elif section == "loaded":
-            facts.workers[-1].fingerprint = line
+        elif line.strip():
+            _read(facts.workers[-1], section, line, service)
+    for worker in facts.workers:
+        # The variable outlives the service that it was set for.
+        worker.mark = worker.mark if service in worker.servers else ""
     return facts
+
+
+def _read(worker: Worker, section: str, line: str, service: str) -> None:
+    fields = line.split()
+    if section == "env" and line.startswith(f"{MARK}{service}="):
+        worker.mark = line.partition("=")[2]
+    elif section == "servers" and len(fields) > 7 and fields[1].partition(":")[0] == service:
+        worker.servers.setdefault(fields[1], {})[fields[3]] = Found(int(fields[6]), int(fields[7]))
+    elif section == "keys" and len(fields) == 2 and fields[0].startswith("0x"):
+        worker.keys.add(fields[1])
+    elif section == "loaded" and line.startswith("SHA1 FingerPrint: "):
+        worker.fingerprint = fields[-1]
 
 
 def moving(worker: Worker, desired: Backends, mark: str) -> list[str]:
@@ -114,14 +129,9 @@ def _leaving(worker: Worker, desired: Backends, without: int = 0) -> Iterator[st
 
 
 def left(worker: Worker, desired: Backends) -> list[str]:
-    """The servers (`BACKEND/NAME`) of a process that are no longer desired."""
+    """The servers (`BACKEND/NAME`) of a process that are no longer desired. One that an idle connection still holds
+    cannot be removed: it stays behind out of service, and goes with the next change."""
     return list(_leaving(worker, desired))
-
-
-def removing(servers: Sequence[str]) -> list[str]:
-    """The commands that end servers which have no request any more. One that is still held by an idle connection stays
-    behind out of service, and goes with the next change."""
-    return [command for name in servers for command in (f"set server {name} state maint", f"del server {name}")]
 
 
 def keying(worker: Worker, file: str, digests: Sequence[str]) -> list[str]:

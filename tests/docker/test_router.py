@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import closing
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -258,11 +259,27 @@ def test_a_port_of_another_program_is_told_and_nothing_is_lost(box: Box, port: i
         wait_for(lambda: load.answers.total() > 100, "answers")
         number = taken.getsockname()[1]
         said = failure(box.inputs(number, blue, service="other"))
-        assert f"cannot have the port {number}" in said
+        assert f"the service other cannot have 127.0.0.1:{number}" in said
         assert "another program of the host listens on port" in said
         said = failure(box.inputs(port, blue, service="third"))
         assert f"the service mnist has the port {port}" in said
     assert load.failures == []
+
+
+def test_an_address_that_cannot_be_listened_on_is_told_and_nobody_is_refused(box: Box, port: int) -> None:
+    box.serve("r1")
+    blue = box.deployment("blue", 100, "r1")
+    Routed(box.inputs(port, blue))
+    # Connections of their own: those that are open would not notice that HAProxy paused its listeners.
+    with Connecting(port) as clients:
+        said = failure(box.inputs(free_port(), blue, service="other") | {"bind": "192.0.2.1"})
+        assert "the host has no address 192.0.2.1" in said
+        said = failure(box.inputs(79, blue, service="other"))
+        assert "sysctl net.ipv4.ip_unprivileged_port_start=79" in said
+        third = Routed(box.inputs(free_port(), blue, service="third"))
+        third.delete()
+    assert clients.failures == []
+    assert clients.answers > 100
 
 
 @pytest.mark.parametrize("calls", range(1, 9))
@@ -395,6 +412,38 @@ def test_metrics_are_inside_alone(box: Box, port: int) -> None:
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
+
+
+class Connecting:
+    """Clients that open a connection for each request, until the block ends."""
+
+    def __init__(self, port: int) -> None:
+        self.answers = 0
+        self.failures: list[str] = []
+        self._port = port
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(2)]
+
+    def __enter__(self) -> Connecting:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                answer = ask(self._port, "GET", "/ready")
+            except (OSError, HTTPException) as error:
+                self.failures.append(repr(error))
+                continue
+            self.answers += 1
+            if answer.status != 200:
+                self.failures.append(f"status {answer.status}")
 
 
 def shown_by(port: int, tls: ssl.SSLContext) -> bytes:
