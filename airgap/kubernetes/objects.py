@@ -134,11 +134,30 @@ def split_id(resource_id: str) -> tuple[str, str]:
     return namespace, name
 
 
+_OFF = frozenset(
+    {
+        *("hostIPC", "hostNetwork", "hostPID", "paused", "publishNotReadyAddresses", "readOnly"),
+        *("stdin", "stdinOnce", "tty", "unschedulable"),
+    }
+)
+"""Members of Kubernetes' own kinds for which `false` is the same as nothing. For others it may be a choice."""
+_MAPS = frozenset(
+    {
+        *("annotations", "binaryData", "data", "labels", "limits", "matchLabels", "nodeSelector", "parameters"),
+        *("requests", "stringData"),
+    }
+)
+"""Members that are maps: empty, they are the same as nothing; what is in them is the user's."""
+
+
 def normal(inputs: Object) -> Object:
-    """Inputs as they are compared and sent: without what the server alone sets, secrets' text as base64 data."""
-    result = {**inputs}
-    if isinstance(inputs.get("metadata"), dict):
-        result["metadata"] = {k: v for k, v in inputs["metadata"].items() if k not in _READ_ONLY}
+    """Inputs as they are compared and sent: without what the server alone sets, secrets' text as base64 data.
+
+    Of Kubernetes' own kinds also without what says nothing, which the server does not keep."""
+    built_in = Kind(_text(inputs.get("apiVersion")), "").built_in
+    result: Object = _without_empty(inputs) if built_in else {**inputs}
+    if isinstance(result.get("metadata"), dict):
+        result["metadata"] = {k: v for k, v in result["metadata"].items() if k not in _READ_ONLY}
     if inputs.get("kind") == "Secret" and inputs.get("apiVersion") == "v1":
         text = inputs.get("stringData")
         if isinstance(text, dict) and is_known(text) and is_known(inputs.get("data")):
@@ -146,6 +165,18 @@ def normal(inputs: Object) -> Object:
             encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in text.items()}
             result["data"] = {**(inputs.get("data") or {}), **encoded}
     return result
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: item if key in _MAPS else _without_empty(item)
+        for key, item in value.items()
+        if not (item == [] or (key in _MAPS and item == {}) or (key in _OFF and item is False))
+    }
 
 
 def prune(live: Any, shape: Any) -> Any:

@@ -77,6 +77,21 @@ def test_normal_inputs() -> None:
     }
 
 
+def test_what_says_nothing_is_left_out() -> None:
+    pod = {"hostNetwork": False, "automountServiceAccountToken": False, "nodeSelector": {}, "volumes": [], "env": [{}]}
+    inputs: Object = {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {}}, "spec": {**pod, "emptyDir": {}}}
+    assert objects.normal(inputs) == {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {},
+        "spec": {"automountServiceAccountToken": False, "env": [{}], "emptyDir": {}},
+    }
+    data: Object = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"tty": "", "paused": False}}
+    assert objects.normal(data) == data
+    custom: Object = {"apiVersion": "example.com/v1", "kind": "Thing", "spec": {"hostNetwork": False, "items": []}}
+    assert objects.normal(custom) == custom
+
+
 def test_text_of_a_secret_that_is_not_known_yet_stays() -> None:
     secret: Object = {"apiVersion": "v1", "kind": "Secret", "stringData": {"b": UNKNOWN}}
     assert objects.normal(secret) == secret
