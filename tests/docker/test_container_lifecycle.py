@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pulumi import automation
 
 from tests.docker.engine import Docker
 from tests.docker.staged import StagedProject, send
@@ -227,7 +228,7 @@ def secured(project: StagedProject) -> dict[str, Any]:
 
 
 def test_tls_and_keys(deployed: StagedProject) -> None:
-    deployed.deployment |= {"sslEnabled": True, "authEnabled": True}
+    deployed.deployment.update({"sslEnabled": True, "authEnabled": True})
     deployed.write()
     deployed.up()
     url = f"https://127.0.0.1:{deployed.port}/score"
@@ -278,8 +279,6 @@ def test_secrets_are_files_that_no_inspection_shows(deployed: StagedProject) -> 
 
 
 def deployed_secret(value: str) -> Any:
-    from pulumi import automation
-
     return automation.ConfigValue(value, secret=True)
 
 
