@@ -122,8 +122,7 @@ class Keeper:
             kept.tend()
         self._measure()
         self._say(self._state())
-        quiet = time.time() - usage.last_written(self._files.data) > _QUIET_SECONDS
-        if time.monotonic() >= self._next_collection and quiet:
+        if time.monotonic() >= self._next_collection and self._is_quiet():
             self._collect()
 
     def _state(self) -> str:
@@ -318,6 +317,10 @@ class Keeper:
             self._note_collection()
             return wait
         return wait - min(wait, max(0.0, since))
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing was written for a while."""
+        return time.time() - usage.last_written(self._files.data) > _QUIET_SECONDS
 
     def _note_collection(self) -> None:
         with contextlib.suppress(OSError):  # it comes early, then
