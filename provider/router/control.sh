@@ -22,12 +22,18 @@ if command -v perl > /dev/null; then
         perl -MSocket -ne 'BEGIN { $master = shift @ARGV }
             chomp; my ($pid, $command) = split / /, $_, 2; my ($more, $s) = ("");
             if ($command =~ s/<<(.+)$/<</) { local $/; open(my $file, "<", $1) or die "$1: $!\n"; $more = <$file> . "\n" }
-            socket($s, AF_UNIX, SOCK_STREAM, 0) && connect($s, pack_sockaddr_un($master)) or die "$!\n";
+            # HAProxy refuses for a moment while it reloads.
+            for my $left (reverse 0 .. 50) {
+                socket($s, AF_UNIX, SOCK_STREAM, 0);
+                last if connect($s, pack_sockaddr_un($master));
+                die "$!\n" if !$left;
+                select(undef, undef, undef, 0.1);
+            }
             syswrite($s, ($pid eq "master" ? "" : "\@!$pid ") . "$command\n$more"); shutdown($s, 1);
             print "%% $.\n"; print while <$s>' "$run/master.sock"
     }
 else
-    talk() { socat -t 60 - "UNIX-CONNECT:$run/master.sock"; }
+    talk() { socat -t 60 - "UNIX-CONNECT:$run/master.sock,retry=50,interval=0.1"; }
     each() {
         number=0
         while IFS= read -r line; do

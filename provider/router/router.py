@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -64,12 +66,18 @@ def _owned(owner: str) -> str:
     return f"# Route {owner}"
 
 
+_turns: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+"""By host and container. Between what one looks at and what one tells, nobody else may reload: commands are for certain
+processes. Other stacks have other routers."""
+
+
 class Router:
     """The router's container. Every method raises `ResourceError`, `EngineError` among them."""
 
     def __init__(self, engine: Engine, container: str) -> None:
         self._engine = engine
         self._container = container
+        self._turn = _turns[engine.host, container]
 
     def is_running(self) -> bool:
         """Whether its container runs."""
@@ -91,6 +99,12 @@ class Router:
 
     def apply(self, wanted: Wanted, status: Callable[[str], None]) -> list[str]:
         """Brings it to what is wanted. Returns the instances that still worked on requests when the time was up."""
+        with self._turn:
+            workers = self._brought(wanted, status)
+        return self._drain(wanted, workers, status)
+
+    def _brought(self, wanted: Wanted, status: Callable[[str], None]) -> list[Worker]:
+        """All but the waiting. Returns the processes as they were when they were told."""
         name = wanted.service.name
         facts = self.facts(name)
         if facts.workers and facts.workers[0].mark == mark_of(wanted.service)[1]:
@@ -106,7 +120,7 @@ class Router:
             if commands := _commands(facts.workers, wanted):
                 folder = self._upload(name, [_lines("commands", commands)])
                 self._judge(commands, self._run("run", folder).text, facts.workers)
-        return self._drain(wanted, facts.workers, status)
+        return facts.workers
 
     def remove(self, service: str, owner: str) -> None:
         """Takes a service out, unless another resource has taken it over; succeeds where it is gone."""
@@ -117,9 +131,10 @@ class Router:
             empty = f"{_owned(owner)}: removed\n".encode()
             self._engine.put(self._container, CONFIGURATION, [File(f"services/{service}.cfg", empty)], USER)
             return
-        text = self.facts(service).files.get("services")
-        if text is None or text.startswith(f"{_owned(owner)}\n"):
-            self._run("remove", service)
+        with self._turn:
+            text = self.facts(service).files.get("services")
+            if text is None or text.startswith(f"{_owned(owner)}\n"):
+                self._run("remove", service)
 
     def _load(self, folder: str, service: Service) -> None:
         done = self._attempt("load", folder, service.name, str(service.port))

@@ -385,7 +385,7 @@ def test_a_route_is_removed_by_its_own_resource_alone(box: Box, port: int) -> No
 
 def test_many_routes_are_made_at_once(box: Box) -> None:
     box.serve("r1")
-    places = [free_port() for _ in range(6)]
+    places = [free_port() for _ in range(12)]
     blue = box.deployment("blue", 100, "r1")
 
     async def all_of_them() -> list[Routed]:
@@ -394,7 +394,7 @@ def test_many_routes_are_made_at_once(box: Box) -> None:
 
     for route in asyncio.run(all_of_them()):
         assert route.drift() is None
-    assert [ask(place, "GET", "/ready").status for place in places] == [200] * 6
+    assert [ask(place, "GET", "/ready").status for place in places] == [200] * 12
 
 
 def test_metrics_are_inside_alone(box: Box, port: int) -> None:
