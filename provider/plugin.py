@@ -10,18 +10,9 @@ from collections.abc import Mapping, Sequence
 from pulumi.provider.experimental import provider as api
 
 from provider import process
-from provider.process import ServedProvider
+from provider.process import ServedProvider, detailed
 from provider.resource import Change, Resource, ResourceError, check_declared
 from provider.values import secret_names, to_plain_map, to_values
-
-_KINDS = {
-    ("add", False): api.PropertyDiffKind.ADD,
-    ("add", True): api.PropertyDiffKind.ADD_REPLACE,
-    ("delete", False): api.PropertyDiffKind.DELETE,
-    ("delete", True): api.PropertyDiffKind.DELETE_REPLACE,
-    ("update", False): api.PropertyDiffKind.UPDATE,
-    ("update", True): api.PropertyDiffKind.UPDATE_REPLACE,
-}
 
 
 class SlipwayProvider(ServedProvider):
@@ -95,9 +86,7 @@ def _diff_response(changes: list[Change]) -> api.DiffResponse:
         changes=bool(changes),
         replaces=sorted({_top_level(change.path) for change in changes if change.replaces}),
         diffs=sorted({_top_level(change.path) for change in changes}),
-        detailed_diff={
-            change.path: api.PropertyDiff(_KINDS[change.kind, change.replaces], change.of_input) for change in changes
-        },
+        detailed_diff=detailed(changes),
     )
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.server import ProviderServicer
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, provider_pb2, provider_pb2_grpc, status_pb2
 
-from provider.resource import Context, ResourceError
+from provider.resource import Change, Context, ResourceError
 
 # Operations wait for processes and disks far more than they compute.
 _THREADS = 32
@@ -33,6 +33,21 @@ _ENGINE_POLL_SECONDS = 0.5
 _MAX_MESSAGE_BYTES = 400 * 1024 * 1024
 
 T = TypeVar("T")
+
+
+_KINDS = {
+    ("add", False): api.PropertyDiffKind.ADD,
+    ("add", True): api.PropertyDiffKind.ADD_REPLACE,
+    ("delete", False): api.PropertyDiffKind.DELETE,
+    ("delete", True): api.PropertyDiffKind.DELETE_REPLACE,
+    ("update", False): api.PropertyDiffKind.UPDATE,
+    ("update", True): api.PropertyDiffKind.UPDATE_REPLACE,
+}
+
+
+def detailed(changes: Iterable[Change]) -> dict[str, api.PropertyDiff]:
+    """Changes as the engine takes them: by path."""
+    return {c.path: api.PropertyDiff(_KINDS[c.kind, c.replaces], c.of_input) for c in changes}
 
 
 class UnreadyError(ResourceError):

@@ -20,7 +20,7 @@ from airgap.docker.remote_image import RemoteImage
 from airgap.docker.resources import DockerResource
 from airgap.docker.volume import Volume
 from provider import process
-from provider.process import ServedProvider
+from provider.process import ServedProvider, detailed
 from provider.resource import Change, ResourceError
 from provider.values import secret_names, to_plain_map, to_values
 
@@ -35,15 +35,6 @@ RESOURCES: Sequence[DockerResource] = (
     RemoteImage(),
     RegistryImage(),
 )
-
-_KINDS = {
-    ("add", False): api.PropertyDiffKind.ADD,
-    ("add", True): api.PropertyDiffKind.ADD_REPLACE,
-    ("delete", False): api.PropertyDiffKind.DELETE,
-    ("delete", True): api.PropertyDiffKind.DELETE_REPLACE,
-    ("update", False): api.PropertyDiffKind.UPDATE,
-    ("update", True): api.PropertyDiffKind.UPDATE_REPLACE,
-}
 
 
 class DockerProvider(ServedProvider):
@@ -159,9 +150,7 @@ def _diff_response(changes: list[Change], delete_before_replace: bool) -> api.Di
         changes=bool(changes),
         replaces=replaces,
         diffs=sorted(change.path for change in changes),
-        detailed_diff={
-            change.path: api.PropertyDiff(_KINDS[change.kind, change.replaces], change.of_input) for change in changes
-        },
+        detailed_diff=detailed(changes),
         delete_before_replace=delete_before_replace and bool(replaces),
     )
 

@@ -21,7 +21,9 @@ def changes(old: Object, new: Object, rules: Rules, ignored: Sequence[str] = ())
     found = []
     for path, kind, value in _differences((), old, new):
         if not any(_contains(skip, path) for skip in skipped):
-            found.append(Change(written(path), kind, replaces=rules.replace(path, value)))
+            # What goes is shown as the program's doing; the rest as what becomes of the object.
+            of_input = kind == "delete"
+            found.append(Change(written(path), kind, replaces=rules.replace(path, value), of_input=of_input))
     return found
 
 

@@ -18,7 +18,7 @@ from airgap.kubernetes.replacement import Rules
 from airgap.kubernetes.settings import Settings
 from airgap.kubernetes.waiting import checker
 from provider import process
-from provider.process import ServedProvider, UnreadyError
+from provider.process import ServedProvider, UnreadyError, detailed
 from provider.resource import Change, Context, ResourceError
 from provider.values import is_known, to_plain_map
 
@@ -27,15 +27,6 @@ VERSION = "4.34.2"
 
 T = TypeVar("T")
 Values = Mapping[str, PropertyValue]
-
-_KINDS = {
-    ("add", False): api.PropertyDiffKind.ADD,
-    ("add", True): api.PropertyDiffKind.ADD_REPLACE,
-    ("delete", False): api.PropertyDiffKind.DELETE,
-    ("delete", True): api.PropertyDiffKind.DELETE_REPLACE,
-    ("update", False): api.PropertyDiffKind.UPDATE,
-    ("update", True): api.PropertyDiffKind.UPDATE_REPLACE,
-}
 
 
 class KubernetesProvider(ServedProvider):
@@ -254,7 +245,7 @@ def _diff_response(changes: list[Change], same_name: bool) -> api.DiffResponse:
         changes=bool(changes),
         replaces=replaces,
         diffs=sorted({change.path.partition(".")[0].partition("[")[0] for change in changes}),
-        detailed_diff={c.path: api.PropertyDiff(_KINDS[c.kind, c.replaces], c.kind == "delete") for c in changes},
+        detailed_diff=detailed(changes),
         delete_before_replace=bool(replaces) and same_name,
     )
 
