@@ -4,7 +4,7 @@ Whatever runs containers asks here for an image of its service; `reference` and 
 the inputs are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
@@ -110,6 +110,8 @@ class ServiceImageArgs(TypedDict):
     """The script with `init()` and `run()`, relative to the source directory."""
     source_directory: str
     """Folder with the script and all it imports."""
+    environment_variables: NotRequired[Mapping[str, str]]
+    """Environment variables in the image; none where whatever runs it sets them."""
     platform: NotRequired[str]
     """`linux/amd64` (by default) or `linux/arm64`."""
     port: NotRequired[int]
@@ -151,6 +153,7 @@ class ServiceImage(pulumi.ComponentResource):
                 "model_layout": registry.location if registry.kind == "layout" else None,
                 "source_directory": args["source_directory"],
                 "entry_script": args["entry_script"],
+                "environment_variables": args.get("environment_variables") or None,
                 "port": args.get("port", DEFAULT_PORT),
             },
             registry.options_inside(self, depends_on=[base.made]),

@@ -68,6 +68,8 @@ class Package(pulumi.ComponentResource):
                 "models": args["models"],
                 "entry_script": args["entry_script"],
                 "source_directory": args["source_directory"],
+                # Whoever runs a package knows nothing of its environment.
+                "environment_variables": args["environment"].environment_variables,
                 "platform": platform,
             },
             pulumi.ResourceOptions(parent=self),

@@ -369,6 +369,8 @@ class ServiceImageArgs(TypedDict):
     """Folder of the entry script."""
     entry_script: NotRequired[pulumi.Input[str] | None]
     """The entry script, relative to the source directory; a model is served without one."""
+    environment_variables: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    """In the image, for all to read."""
     port: pulumi.Input[int]
     """TCP port that the service listens on in its container."""
 

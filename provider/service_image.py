@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -77,6 +78,8 @@ class ServiceImage(Resource):
         "codeDigest": Input("string", required=False, replaces=True),
         "code": Input("map", required=False, replaces=True),
         "entryScript": Input("string", required=False, replaces=True),
+        # They are in the image for all to read.
+        "environmentVariables": Input("map", required=False, replaces=True),
         "port": Input("integer", replaces=True),
     }
 
@@ -181,7 +184,7 @@ def _foreseen_revision(news: Properties) -> Any:
 
 _OF_REVISION = (
     *("name", "base", "platform", "pythonVersion", "environmentDigest", "serverDigest", "models", "codeDigest"),
-    *("entryScript", "port"),
+    *("entryScript", "environmentVariables", "port"),
 )
 
 
@@ -192,9 +195,9 @@ def _service(inputs: Properties) -> Service:
         for model in sorted(inputs["models"], key=lambda model: str(model["name"]))
     )
     platform, version, script = inputs["platform"], inputs["pythonVersion"], inputs.get("entryScript")
-    unnamed = Service(inputs["name"], platform, version, inputs["port"], "", script, models)
-    revision = revision_of(unnamed, _sources(inputs))
-    return Service(inputs["name"], platform, version, inputs["port"], revision, script, models)
+    variables = inputs.get("environmentVariables") or {}
+    unnamed = Service(inputs["name"], platform, version, inputs["port"], "", script, models, variables)
+    return replace(unnamed, revision=revision_of(unnamed, _sources(inputs)))
 
 
 def _sources(inputs: Properties) -> Sources:
@@ -220,7 +223,7 @@ def _sources(inputs: Properties) -> Sources:
 
 
 def _checked(news: Properties) -> tuple[Properties, list[Failure]]:
-    failures = [*_value_failures(news), *_code_failures(news), *_model_failures(news)]
+    failures = [*_value_failures(news), *_code_failures(news), *_model_failures(news), *_variable_failures(news)]
     completed = {name: value for name, value in news.items() if name not in _COMPUTED}
     sources: list[tuple[str, str, Callable[[Path], Any]]] = [
         ("codeDigest", "sourceDirectory", code_digest),
@@ -319,6 +322,15 @@ def _model_failures(news: Properties) -> list[Failure]:
     if not failures and news["models"] == [] and news.get("entryScript") is None:
         failures.append(Failure("models", "is empty, and there is no entry script: nothing would be served"))
     return failures
+
+
+def _variable_failures(news: Properties) -> Iterator[Failure]:
+    variables = news.get("environmentVariables")
+    for name, value in variables.items() if isinstance(variables, dict) else ():
+        if not name or "=" in name or "\0" in name:
+            yield Failure("environmentVariables", f"{name!r} is no name of an environment variable")
+        elif value is not UNKNOWN and (not isinstance(value, str) or "\0" in value):
+            yield Failure(f"environmentVariables.{name}", "must be a string without NUL")
 
 
 def _is_count(value: Any, least: int) -> bool:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from provider.content.errors import ContentChangedError, ContentError, CorruptBlobError
 from provider.content.modelpack import Blob
@@ -51,7 +51,7 @@ class Sources:
 
 def revision_of(service: Service, sources: Sources) -> str:
     """Names what an image is made from: 16 hexadecimal digits, the same on every machine."""
-    identity = {
+    identity: dict[str, Any] = {
         "base": sources.base,
         "code": sources.code_digest,
         "entryScript": service.entry_script,
@@ -63,6 +63,8 @@ def revision_of(service: Service, sources: Sources) -> str:
         "python": service.python_version,
         "server": sources.server_digest,
     }
+    if service.variables:
+        identity["variables"] = dict(service.variables)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

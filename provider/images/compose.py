@@ -7,8 +7,8 @@ specification, config.md and manifest.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from provider.content.errors import ContentError
@@ -39,6 +39,8 @@ class Service:
     entry_script: str | None
     """Relative to the code; None: the model is served without one."""
     models: tuple[Model, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of the user's."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,19 @@ def _check_python(service: Service, base: BaseImage) -> None:
 
 def _environment(service: Service, base: BaseImage) -> dict[str, str]:
     scripts = f"/{site_packages(service.python_version)}/bin"
+    variables = service.variables
+    server = f"/{SERVER}"
     environment = {
         **base.environment,
-        "PATH": f"{scripts}:{base.environment.get('PATH', _PATH)}",
-        # As Python's user base, the packages are found like installed ones, .pth files included.
-        "PYTHONUSERBASE": f"/{ENVIRONMENT}",
-        "PYTHONPATH": f"/{SERVER}",
         "PYTHONUNBUFFERED": "1",
         # The root file system is read-only.
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": "/tmp",  # noqa: S108 - the one folder that a service may be given to write in
+        **variables,
+        "PATH": f"{scripts}:{variables.get('PATH', base.environment.get('PATH', _PATH))}",
+        # As Python's user base, the packages are found like installed ones, .pth files included.
+        "PYTHONUSERBASE": f"/{ENVIRONMENT}",
+        "PYTHONPATH": f"{server}:{variables['PYTHONPATH']}" if variables.get("PYTHONPATH") else server,
         "AML_APP_ROOT": f"/{APPLICATION}",
         "SLIPWAY_HOST": "0.0.0.0",  # noqa: S104 - inside a container; what reaches it is the target's to decide
         "SERVER_PORT": str(service.port),

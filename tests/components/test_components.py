@@ -172,6 +172,17 @@ def test_what_only_images_use_is_locked_and_not_installed(recorder: Recorder) ->
     assert "installed" not in recorder.registered["slipway:index:PythonEnvironment::sklearn-packages"].inputs
 
 
+def test_a_package_pins_its_version_and_carries_the_variables_of_its_environment(recorder: Recorder) -> None:
+    plan = with_a_package(a_plan(), "linux/amd64")
+    package = dataclasses.replace(plan.packages["app"], models=(ModelReference("digits", 1),), environment="sklearn")
+    declared(recorder, dataclasses.replace(plan, packages={"app": package}))
+
+    assert recorder.registered["slipway:index:ModelVersion::digits-version"].inputs["pinned"] == [1]
+    image = recorder.registered["slipway:index:ServiceImage::app-package-amd64-image"].inputs
+    assert image["models"] == [{"name": "digits", "version": 1, "digest": "sha256:one", "size": 5}]
+    assert image["environmentVariables"] == {"LEVEL": "3"}
+
+
 def test_a_package_for_several_platforms(recorder: Recorder) -> None:
     outputs = declared(recorder, with_a_package(a_plan(), "linux/amd64", "linux/arm64"))
 

@@ -101,6 +101,16 @@ def test_the_config_says_how_to_run_it(tmp_path: Path) -> None:
     assert found["AZUREML_ENTRY_SCRIPT"] == "score.py"
 
 
+def test_variables_of_the_user_s_are_in_the_image_and_change_nothing_of_the_server_s(tmp_path: Path) -> None:
+    given = {"LEVEL": "3", "A": "2", "PATH": "/mine", "PYTHONPATH": "/lib", "SERVER_PORT": "1", "HOME": "/data"}
+    base = push_base(tmp_path, variables=("A=1", "PATH=/x"))
+    found = variables(image_of(tmp_path, {}, base, replace(SERVICE, variables=given)))
+
+    assert (found["LEVEL"], found["A"], found["HOME"], found["SERVER_PORT"]) == ("3", "2", "/data", "8890")
+    assert found["PATH"].endswith("/site-packages/bin:/mine")
+    assert found["PYTHONPATH"] == "/opt/slipway/server:/lib"
+
+
 def test_the_model_directory_is_azures(tmp_path: Path) -> None:
     base = push_base(tmp_path)
     one, other = register_model(tmp_path, "one"), register_model(tmp_path, "other")

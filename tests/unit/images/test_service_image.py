@@ -140,6 +140,14 @@ def test_the_order_of_the_models_is_no_matter(stack: Stack) -> None:
     assert stack.create(models=models)["digest"] == stack.create(models=models[::-1])["digest"]
 
 
+def test_other_variables_are_another_image(stack: Stack) -> None:
+    first = stack.create()
+    second = stack.create(environmentVariables={"LEVEL": "3"})
+    assert second["revision"] != first["revision"]
+    assert second["digest"] != first["digest"]
+    assert stack.create(environmentVariables={})["digest"] == first["digest"]
+
+
 def test_credentials_are_taken_over_without_another_image(stack: Stack) -> None:
     state = stack.create(username="user", password="old")
     news = stack.checked(username="user", password="new")
@@ -261,6 +269,8 @@ def test_a_model_that_is_nowhere_is_named(stack: Stack) -> None:
         ({"entryScript": "gone.py"}, "entryScript", "is missing"),
         ({"sourceDirectory": "code"}, "sourceDirectory", "must be an absolute path"),
         ({"serverDirectory": "/nowhere"}, "serverDirectory", "is missing"),
+        ({"environmentVariables": {"A=B": "1"}}, "environmentVariables", "'A=B' is no name of an environment variable"),
+        ({"environmentVariables": {"A": 1}}, "environmentVariables.A", "must be a string without NUL"),
         ({"models": [{"name": "x"}]}, "models[0]", "needs name, version, digest and size"),
         ({"models": [{"name": "../x", "version": 1, "digest": f"sha256:{'0' * 64}", "size": 1}]}, "models[0].name", ""),
         ({"models": [{"name": "x", "version": 0, "digest": f"sha256:{'0' * 64}", "size": 1}]}, "models[0].version", ""),
