@@ -22,6 +22,12 @@ def _stand_in() -> Path | None:
     return None if plugins.installed("docker", os.environ) else plugins.stand_in("docker")
 
 
+def path_with_plugin(path: str) -> str:
+    """`path`, with the stand-in at its end where that is used."""
+    stand_in = _stand_in()
+    return f"{path}{os.pathsep}{stand_in}" if stand_in else path
+
+
 class Program:
     """A stack of its own below `folder`, for an engine at `host`. `declare` makes the resources."""
 
@@ -30,7 +36,7 @@ class Program:
         state = folder / "state"
         state.mkdir(parents=True)
         stand_in = _stand_in()
-        path = os.environ["PATH"] + (f"{os.pathsep}{stand_in}" if stand_in else "")
+        path = path_with_plugin(os.environ["PATH"])
         environment = {
             "PATH": path,
             "PULUMI_BACKEND_URL": backend_url(state),

@@ -14,9 +14,11 @@ import pytest
 
 from components.built_image import BuiltImage, ImageBuild
 from tests.docker.engine import Docker
-from tests.docker.programs import Program
+from tests.docker.programs import Program, path_with_plugin
+from tests.e2e.project import Project
 
 SECRET = "token-that-nobody-may-see"
+IMPORTS = "import slipway_serving; print(slipway_serving.__name__)"
 APT_GET = '#!/bin/sh\necho "$@" >> /apt-get.log\n'
 """In the place of Debian's: what it is asked to do is what counts here."""
 
@@ -39,7 +41,9 @@ def base(docker: Docker, address: str, base: str, tmp_path: Path) -> str:
     tag = f"{address}/base/asked:{secrets.token_hex(4)}"
     docker.run("build", "--quiet", "--tag", tag, str(folder))
     docker.run("push", "--quiet", tag)
-    return docker.run("inspect", "--format", "{{index .RepoDigests 0}}", tag)
+    digests = docker.run("inspect", "--format", "{{range .RepoDigests}}{{println .}}{{end}}", tag).split()
+    # An engine that was there before knows the image from registries of other runs as well.
+    return next(digest for digest in digests if digest.startswith(f"{address}/"))
 
 
 @pytest.fixture
@@ -138,3 +142,43 @@ def test_dockerfile_of_the_user_is_built(
     program.up(built(address, base, name, dockerfile=str(folder / "Dockerfile")))
 
     assert docker.run("run", "--rm", output(program, "reference"), "cat", "/note.txt") == "mine"
+
+
+@pytest.fixture
+def project(tmp_path: Path, docker: Docker, address: str, base: str) -> Iterator[Project]:
+    """A stack with an image that is built from an environment with a step."""
+    (tmp_path / "whole").mkdir()
+    made = Project(tmp_path / "whole")
+    made.environment["PATH"] = path_with_plugin(made.environment["PATH"])
+    if docker.host is not None:
+        made.environment["DOCKER_HOST"] = docker.host
+    made.stack.workspace.env_vars.update(made.environment)
+    inference = {"entryScript": "score.py", "sourceDirectory": "src", "environment": "mine"}
+    made.sections = {
+        "workspace": {"name": "demo"},
+        "registry": {"kind": "external", "address": address},
+        "images": {"python": base, "pythonVersion": "3.11"},
+        "environments": {"mine": {"dockerSteps": ["echo one > /steps"]}},
+        "packages": {"app": {"inference": inference}},
+    }
+    made.write()
+    yield made
+    made.clear()
+
+
+def test_images_of_services_are_put_on_what_docker_built(project: Project, docker: Docker) -> None:
+    def app() -> str:
+        return str(project.stack.outputs()["packages"].value["app"]["image"])
+
+    project.up()
+    first = app()
+    assert docker.run("run", "--rm", "--entrypoint", "cat", first, "/steps") == "one"
+    assert "slipway_serving" in docker.run("run", "--rm", "--entrypoint", "python3", first, "-c", IMPORTS)
+    assert project.up() == {}
+
+    project.sections["environments"]["mine"]["dockerSteps"] = ["echo two > /steps"]
+    project.write()
+    project.up()
+
+    assert app() != first
+    assert docker.run("run", "--rm", "--entrypoint", "cat", app(), "/steps") == "two"
