@@ -243,7 +243,11 @@ def _with(obj: Any, steps: list[str], value: Any) -> Any:
 
 
 def _awaited(connection: Connection, context: Context, target: Target, live: Object, custom_seconds: float) -> Made:
-    live, unready = waiting.until_ready(connection, context, target.kind, target.inputs, live, custom_seconds)
+    try:
+        live, unready = waiting.until_ready(connection, context, target.kind, target.inputs, live, custom_seconds)
+    except ResourceError as error:
+        # Whatever keeps us from waiting, a wish to stop included: the object is there, and belongs into the state.
+        unready = str(error)
     return Made(live, unready)
 
 

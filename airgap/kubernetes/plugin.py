@@ -10,13 +10,12 @@ from typing import Any, TypeVar
 from pulumi.provider.experimental import provider as api
 from pulumi.provider.experimental.property_value import PropertyValue
 
-from airgap.kubernetes import checkpoint, difference, managers, names, objects, operations, settings
+from airgap.kubernetes import checkpoint, difference, managers, names, objects, operations, readiness, settings, waiting
 from airgap.kubernetes.connection import ApiError, Connection, UnreachableError
 from airgap.kubernetes.objects import Kind, Object
 from airgap.kubernetes.operations import Made, Target
 from airgap.kubernetes.replacement import Rules
 from airgap.kubernetes.settings import Settings
-from airgap.kubernetes.waiting import checker
 from provider import process
 from provider.process import ServedProvider, UnreadyError, detailed
 from provider.resource import Change, Context, ResourceError
@@ -67,6 +66,9 @@ class KubernetesProvider(ServedProvider):
         if not objects.is_patch(news, request.type):
             news = names.named(news, olds, request.urn.rpartition("::")[2], request.random_seed)
         kind = objects.kind_of(news, request.type)
+        # Said before anything is made: an annotation that cannot be followed.
+        readiness.check_for(kind, news)
+        waiting.seconds(news, 0, 0)
         news = await _run(_in_a_namespace, self._connection, kind, news)
         return api.CheckResponse(inputs=checkpoint.values_of(news, request.new_inputs))
 
@@ -279,7 +281,7 @@ def _raise_unready(target: Target, what: str, made: Made, state: Values, inputs:
 
 def _unready(connection: Connection, kind: Kind, inputs: Object, live: Object) -> str | None:
     """Why an object that was read does not count as ready, where it does not."""
-    check = checker(connection, kind, inputs)
+    check = waiting.checker(connection, kind, inputs)
     verdict = check(live) if check is not None else None
     return f"{kind} {objects.id_of(live)} is not ready: {verdict.message}" if verdict is not None else None
 
