@@ -169,6 +169,14 @@ class _Running:
     revision: str
 
 
+@dataclass(frozen=True)
+class _Secrets:
+    """A volume with files, and how to wait until they are there."""
+
+    volume: docker.Volume
+    filled: pulumi.ResourceOptions
+
+
 class ContainerTarget(pulumi.ComponentResource):
     """A Docker host: its network, its volumes, its router. Services are deployed to it."""
 
@@ -295,8 +303,12 @@ class ContainerTarget(pulumi.ComponentResource):
             f"{self._prefix}-{wanted.service}-{wanted.key}-{short}-{replica}"
             for replica in range(wanted.deployment.replicas)
         ]
+        secrets = None
+        if wanted.settings.secrets:
+            place = f"{self._prefix}-{wanted.service}-{wanted.key}-{short}-secrets"
+            secrets = self._secrets(f"{wanted.name}-{short}-secrets", place, wanted, image, below)
         containers = [
-            self._container(f"{wanted.name}-{short}-{replica}", name, wanted, revision, image, below)
+            self._container(f"{wanted.name}-{short}-{replica}", name, wanted, revision, image, secrets, below)
             for replica, name in enumerate(names)
         ]
         made = pulumi.Output.all(*(container.name for container in containers))
@@ -309,6 +321,7 @@ class ContainerTarget(pulumi.ComponentResource):
         wanted: _Wanted,
         revision: str,
         image: docker.RemoteImage,
+        secrets: _Secrets | None,
         opts: pulumi.ResourceOptions,
     ) -> docker.Container:
         settings = wanted.settings
@@ -319,9 +332,10 @@ class ContainerTarget(pulumi.ComponentResource):
             "SLIPWAY_GRACE_SECONDS": str(GRACE_SECONDS),
         }
         volumes = [docker.ContainerVolumeArgs(volume_name=self._run.name, container_path=router.SOCKETS)]
-        if settings.secrets:
-            # A volume of the container's own, which goes with it: the root file system is read-only.
-            volumes.append(docker.ContainerVolumeArgs(container_path=SECRETS))
+        if secrets is not None:
+            volumes.append(
+                docker.ContainerVolumeArgs(volume_name=secrets.volume.name, container_path=SECRETS, read_only=True)
+            )
         labels = {
             "slipway.workspace": self._workspace,
             "slipway.service": wanted.service,
@@ -335,20 +349,45 @@ class ContainerTarget(pulumi.ComponentResource):
             envs=[f"{variable}={value}" for variable, value in sorted(environment.items())],
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=self._network.name)],
             volumes=volumes,
-            uploads=[
-                docker.ContainerUploadArgs(
-                    file=f"{SECRETS}/{secret}", content=pulumi.Output.secret(content), permissions="0444"
-                )
-                for secret, content in sorted(settings.secrets.items())
-            ],
             tmpfs=_TMP,
             healthcheck=_health_check(settings.liveness, wanted.deployment.startup_timeout_seconds),
             labels=_labels(labels),
             **_limits(wanted.deployment),
             **_devices(settings),
             **_hardened(_user(wanted.service)),
+            opts=opts if secrets is None else pulumi.ResourceOptions.merge(opts, secrets.filled),
+        )
+
+    def _secrets(
+        self, name: str, place: str, wanted: _Wanted, image: docker.RemoteImage, opts: pulumi.ResourceOptions
+    ) -> _Secrets:
+        """A volume with a revision's secrets as files. A container that never runs has them put there: those that run
+        have a read-only file system, to which nothing is uploaded."""
+        labels = {"slipway.workspace": self._workspace}
+        volume = docker.Volume(
+            name,
+            name=place,
+            labels=[docker.VolumeLabelArgs(label=label, value=value) for label, value in labels.items()],
             opts=opts,
         )
+        filler = docker.Container(
+            f"{name}-filler",
+            name=place,
+            image=image.name,
+            start=False,
+            must_run=False,
+            network_mode="none",
+            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path=SECRETS)],
+            uploads=[
+                docker.ContainerUploadArgs(
+                    file=f"{SECRETS}/{secret}", content=pulumi.Output.secret(content), permissions="0444"
+                )
+                for secret, content in sorted(wanted.settings.secrets.items())
+            ],
+            labels=_labels(labels),
+            opts=opts,
+        )
+        return _Secrets(volume, pulumi.ResourceOptions(depends_on=[filler]))
 
     def _tls(
         self, name: str, service: str, settings: ContainerSettings, parent: pulumi.Resource, more: dict[str, Any]

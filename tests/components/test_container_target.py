@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 
 from components.targets.container import duration
@@ -16,6 +17,7 @@ from infra.config import (
     ContainerTarget,
     LivenessProbe,
     Model,
+    SecretReference,
     ServiceRegistry,
     Workspace,
 )
@@ -167,8 +169,6 @@ def test_replicas_have_a_socket_each(recorder: Recorder) -> None:
 
 
 def revision_of(plan: StackPlan) -> str:
-    import pulumi
-
     recorder = Recorder()
     pulumi.runtime.set_mocks(recorder, project="slipway", stack="test")
     declared(recorder, plan)
@@ -234,6 +234,22 @@ def test_keys_are_made_where_none_are_given(recorder: Recorder) -> None:
 
     assert sorted(inputs(recorder, "slipway:index:AccessKey")) == ["mnist-primary-key", "mnist-secondary-key"]
     assert outputs["services"]["mnist"]["primaryKey"] == "generated"
+
+
+def test_secrets_are_files_in_a_volume_that_is_read(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulumi.runtime.set_config("slipway:token", "canary")
+    monkeypatch.setattr(pulumi.runtime.config, "is_secret", lambda key: True, raising=False)
+    secrets = {"token": SecretReference(secret="token")}
+    declared(recorder, a_plan(ContainerDeployment(port=8080, secrets=secrets)))
+
+    containers = services(recorder)
+    (filler,) = [item for name, item in containers.items() if name.endswith("-filler")]
+    (service,) = [item for name, item in containers.items() if not name.endswith("-filler")]
+    assert filler["start"] is False
+    assert filler["uploads"]["value"][0]["file"] == "/run/secrets/token", "a secret as a whole"
+    assert "canary" not in str(service)
+    (mount,) = [volume for volume in service["volumes"] if volume["containerPath"] == "/run/secrets"]
+    assert mount == {"volumeName": filler["name"], "containerPath": "/run/secrets", "readOnly": True}
 
 
 def test_without_them_there_are_none(recorder: Recorder) -> None:
