@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +155,52 @@ def test_a_claim_that_was_left_is_fulfilled_by_the_next_up(stack: ModelStack, pr
     assert stack.tags() == []
     assert stack.deploy()["version"] == 1
     assert sound(stack)
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.registry.models import ModelStack
+
+stack = ModelStack(Path(sys.argv[1]), sys.argv[2])
+stack.source.write_bytes(Path(sys.argv[3]).read_bytes())
+stack.deploy()
+"""
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/blobs/uploads/"),
+        ("PUT", "/manifests/slipway-"),
+        ("GET", "/manifests/slipway-"),
+        ("PUT", "/manifests/1$"),
+    ],
+)
+def test_what_a_killed_up_left_is_completed_by_the_next(
+    stack: ModelStack, proxy: FaultyProxy, tmp_path: Path, method: str, path: str, done: bool
+) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def kills(handler: Handler) -> None:
+        if done:
+            handler.forward(answer=False)  # it must not hear of it before it ends
+        processes[0].kill()
+        processes[0].wait()
+        if not done:
+            handler.cut()
+
+    fault = proxy.when(method, path, kills)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _KILLED, str(tmp_path / "killed"), stack.address, str(stack.source)]
+    processes.append(subprocess.Popen(command, env=environment))
+    assert processes[0].wait(60) == -signal.SIGKILL
+    assert fault.met == 1
+    assert stack.deploy()["version"] == 1
+    assert sound(stack)
+    stack.down()
+    assert stack.repository.tags() == []
 
 
 def test_files_that_changed_since_they_were_checked_are_told_and_nothing_is_named(
