@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
 
-from infra.config import ContainerDeployment, ContainerTarget, LayoutRegistry, LocalDeployment, LocalTarget, Service
+from infra.config import (
+    ContainerDeployment,
+    ContainerTarget,
+    LayoutRegistry,
+    LocalDeployment,
+    LocalTarget,
+    Service,
+    ServiceRegistry,
+)
 from infra.plan import ServicePlan
 from infra.problems import Problem, near
 
@@ -55,6 +64,19 @@ def check_registry(targets: Targets, registry: object, file: str) -> Iterator[Pr
                 f"is an image layout on this machine, from which no Docker engine pulls, and computeTargets.{name} has "
                 f"one; choose `kind: service` with a port, or `kind: external` with an address",
             )
+        elif isinstance(registry, ServiceRegistry) and not registry.is_reached_by_others and _is_remote(target):
+            yield Problem(
+                file,
+                "registry.bind",
+                f"{registry.bind} is reached from this machine alone, and the engine of computeTargets.{name} is "
+                f"elsewhere; set it to an address of this machine (0.0.0.0 for all), and `host` to its name",
+            )
+
+
+def _is_remote(target: LocalTarget | ContainerTarget) -> bool:
+    """Whether services run on another machine."""
+    host = urlsplit(target.host).hostname if isinstance(target, ContainerTarget) else None
+    return host is not None and host != "localhost" and not host.startswith("127.") and host != "::1"
 
 
 def _devices(

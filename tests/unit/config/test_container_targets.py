@@ -211,7 +211,7 @@ def test_a_mistake_in_a_target(project: Path, target: dict[str, Any], said: str)
 
 @pytest.mark.parametrize("host", ["unix:///run/x.sock", "ssh://box", "ssh://me@box:2222", "ssh://me@10.0.0.1"])
 def test_addresses_of_engines(project: Path, host: str) -> None:
-    sections = configuration()
+    sections = configuration() | {"registry": {"kind": "external", "address": "registry.example"}}
     sections["computeTargets"]["box"]["host"] = host
 
     target = loaded(project, sections).compute_targets["box"]
@@ -224,6 +224,21 @@ def test_an_engine_cannot_pull_from_an_image_layout(project: Path) -> None:
     (mistake,) = mistakes(project, configuration() | {"registry": {"tier": "Basic"}})
 
     assert mistake.startswith("registry: is an image layout on this machine, from which no Docker engine pulls")
+
+
+@pytest.mark.parametrize("host", ["ssh://me@box", "tcp://10.0.0.1:2376"])
+def test_an_engine_elsewhere_cannot_pull_from_this_machine_s_loopback(project: Path, host: str) -> None:
+    sections = configuration() | {"registry": {"kind": "service", "port": 5000}}
+    sections["computeTargets"]["box"] |= {"host": host, "certPath": "certs"} if "tcp" in host else {"host": host}
+
+    (mistake,) = mistakes(project, sections)
+    assert mistake.startswith("registry.bind: 127.0.0.1 is reached from this machine alone, and the engine of ")
+
+    sections["registry"] |= {"bind": "0.0.0.0", "host": "registry.example"}
+    loaded(project, sections)
+    sections["registry"] = {"kind": "service", "port": 5000}
+    sections["computeTargets"]["box"] = {"kind": "container", "host": "ssh://me@127.0.0.1:2222"}
+    loaded(project, sections)
 
 
 def test_images_that_nobody_made(project: Path) -> None:
@@ -240,7 +255,7 @@ class TestPorts:
 
     @staticmethod
     def with_another(target: str, **deployment: Any) -> dict[str, Any]:
-        sections = configuration(port=8080)
+        sections = configuration(port=8080) | {"registry": {"kind": "external", "address": "registry.example"}}
         sections["services"]["other"] = {
             **sections["services"]["mnist"],
             "computeTarget": target,
