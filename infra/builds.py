@@ -34,9 +34,8 @@ def build_of(environment: Environment, base: BuildPlan | None, root: Path) -> Bu
     return None if made == BuildPlan() else made
 
 
-def check(name: str, build: BuildPlan, file: str) -> Iterator[Problem]:
-    """Yields what cannot be built for the environment `name`."""
-    path = f"environments.{name}"
+def check(path: str, build: BuildPlan, file: str, key: str = "dockerfile") -> Iterator[Problem]:
+    """Yields what cannot be built for the environment at `path` of `file`, which names a Dockerfile by `key`."""
     if build.dockerfile is None:
         if build.secrets and not (build.apt_packages or build.steps):
             yield Problem(file, f"{path}.dockerSecrets", "are for a build, and nothing is built; remove them")
@@ -47,7 +46,7 @@ def check(name: str, build: BuildPlan, file: str) -> Iterator[Problem]:
     try:
         text = build.dockerfile.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        yield Problem(file, f"{path}.dockerfile", f"{build.dockerfile} cannot be read: {error}; mend the path")
+        yield Problem(file, f"{path}.{key}", f"{build.dockerfile} cannot be read: {error}; mend the path")
         return
     for secret in sorted(build.secrets.keys() & arguments_of_the_image(text)):
         yield Problem(

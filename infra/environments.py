@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from components.curated import curated_environments
@@ -109,7 +110,7 @@ class EnvironmentReader:
     def _build(self, name: str, environment: Environment, base: EnvironmentPlan) -> BuildPlan | None:
         build = build_of(environment, base.build, self.root)
         if build is not None:
-            self.problems += check_build(name, build, self.file)
+            self.problems += check_build(f"environments.{name}", build, self.file)
         return build
 
     def _requirements_file(self, file: str | None, path: str) -> Iterator[Requirement]:
@@ -160,7 +161,24 @@ class EnvironmentReader:
             conda = self._conda_file(environment.name, file, shown, f"{where}.condaDependenciesFile")
         else:
             conda = self._written_out(environment.name, python.conda_dependencies, shown, folder, where)
-        return _plan(conda, environment.environment_variables)
+        build = self._azure_build(environment, shown, folder, f"{path}.docker" if path else "docker")
+        return replace(_plan(conda, environment.environment_variables), build=build)
+
+    def _azure_build(self, environment: AzureEnvironment, shown: str, folder: Path, where: str) -> BuildPlan | None:
+        if environment.docker.base_image is not None:
+            self.problems.append(
+                Problem(
+                    shown,
+                    f"{where}.baseImage",
+                    "is not what services begin with here: that is images.python of the stack's configuration, by "
+                    "digest; remove it, or start a Dockerfile with it (baseDockerfile)",
+                )
+            )
+        if environment.docker.base_dockerfile is None:
+            return None
+        build = BuildPlan(dockerfile=(folder / environment.docker.base_dockerfile).resolve())
+        self.problems += check_build(where, build, shown, "baseDockerfile")
+        return build
 
     def _written_out(
         self, name: str, dependencies: CondaDependencies | None, shown: str, folder: Path, where: str

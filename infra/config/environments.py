@@ -68,10 +68,25 @@ class AzurePython(Section):
     base_conda_environment: None = None
 
 
+class AzureDocker(Section):
+    """The `docker` part of an Azure environment."""
+
+    base_dockerfile: Path | None = None
+    """A Dockerfile that the image is built from, relative to the source of this section."""
+    base_image: str | None = None
+    """Azure's base image."""
+    enabled: bool | None = None
+    arguments: tuple[()] = ()
+    gpu_support: Literal[False] | None = None
+    shared_volumes: bool | None = None
+    shm_size: None = None
+
+
 class AzureEnvironment(Section):
     """An environment written out in an Azure `inferenceconfig.json`."""
 
     name: AssetName
     version: str | None = None
     environment_variables: Mapping[str, Text] = {}
+    docker: AzureDocker = AzureDocker()
     python: AzurePython = AzurePython()

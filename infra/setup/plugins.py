@@ -12,7 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 SIGNS = {
-    "docker": re.compile(r"""["']?\bkind["']?\s*:\s*["']?container\b|\b(dockerfile|dockerSteps|aptPackages)\b"""),
+    "docker": re.compile(
+        r"""["']?\bkind["']?\s*:\s*["']?container\b|\b(dockerfile|baseDockerfile|dockerSteps|aptPackages)\b"""
+    ),
     "kubernetes": re.compile(r"""["']?\bkind["']?\s*:\s*["']?kubernetes\b"""),
 }
 """How a stack's configuration shows that it needs a plugin: a target of its kind, an image to build."""

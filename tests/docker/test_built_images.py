@@ -16,6 +16,7 @@ from components.built_image import BuiltImage, ImageBuild
 from tests.docker.engine import Docker
 from tests.docker.programs import Program, path_with_plugin
 from tests.e2e.project import Project
+from tests.ports import free_port
 
 SECRET = "token-that-nobody-may-see"
 IMPORTS = "import slipway_serving; print(slipway_serving.__name__)"
@@ -145,7 +146,7 @@ def test_dockerfile_of_the_user_is_built(
 
 
 @pytest.fixture
-def project(tmp_path: Path, docker: Docker, address: str, base: str) -> Iterator[Project]:
+def project(tmp_path: Path, docker: Docker, base: str) -> Iterator[Project]:
     """A stack with an image that is built from an environment with a step."""
     (tmp_path / "whole").mkdir()
     made = Project(tmp_path / "whole")
@@ -156,7 +157,7 @@ def project(tmp_path: Path, docker: Docker, address: str, base: str) -> Iterator
     inference = {"entryScript": "score.py", "sourceDirectory": "src", "environment": "mine"}
     made.sections = {
         "workspace": {"name": "demo"},
-        "registry": {"kind": "external", "address": address},
+        "registry": {"kind": "service", "port": free_port()},  # which wants to know who pulls and pushes
         "images": {"python": base, "pythonVersion": "3.11"},
         "environments": {"mine": {"dockerSteps": ["echo one > /steps"]}},
         "packages": {"app": {"inference": inference}},
@@ -166,9 +167,16 @@ def project(tmp_path: Path, docker: Docker, address: str, base: str) -> Iterator
     made.clear()
 
 
-def test_images_of_services_are_put_on_what_docker_built(project: Project, docker: Docker) -> None:
+def test_images_of_services_are_put_on_what_docker_built(project: Project, docker: Docker, tmp_path: Path) -> None:
     def app() -> str:
-        return str(project.stack.outputs()["packages"].value["app"]["image"])
+        """The image, which the engine has pulled."""
+        outputs = project.stack.outputs()
+        registry, image = outputs["registry"].value, str(outputs["packages"].value["app"]["image"])
+        host = registry["location"]
+        own = ("--config", str(tmp_path / "docker"))  # not the user's
+        docker.run(*own, "login", "--username", registry["username"], "--password", registry["password"], host)
+        docker.run(*own, "pull", "--quiet", image)
+        return image
 
     project.up()
     first = app()
@@ -180,5 +188,6 @@ def test_images_of_services_are_put_on_what_docker_built(project: Project, docke
     project.write()
     project.up()
 
-    assert app() != first
-    assert docker.run("run", "--rm", "--entrypoint", "cat", app(), "/steps") == "two"
+    second = app()
+    assert second != first
+    assert docker.run("run", "--rm", "--entrypoint", "cat", second, "/steps") == "two"

@@ -134,3 +134,41 @@ def test_image_layout_cannot_have_it(project: Path) -> None:
     found = mistakes(project, {"mine": {"aptPackages": ["libgomp1"]}}, registry={"tier": "Basic"})
 
     assert "packages.app: has the environment 'mine', which Docker builds and pushes to a registry" in found
+
+
+def azure_package(project: Path, docker: dict[str, Any]) -> dict[str, Any]:
+    """A package whose environment is written out in a file of Azure's, in a folder of its own."""
+    (project / "azure").mkdir()
+    (project / "azure/Dockerfile").write_text("ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\n")
+    inference = {
+        "entryScript": "score.py",
+        "sourceDirectory": "..",
+        "environment": {"name": "azure-env", "docker": docker},
+    }
+    (project / "azure/inferenceconfig.json").write_text(json.dumps(inference))
+    return {"packages": {"app": {"inference": "azure/inferenceconfig.json"}}}
+
+
+def test_azure_s_dockerfile_is_built(project: Path) -> None:
+    docker = {
+        "baseDockerfile": "Dockerfile",
+        "enabled": False,
+        "arguments": [],
+        "sharedVolumes": True,
+        "baseImage": None,
+    }
+    plan = loaded(project, {}, **azure_package(project, docker))
+
+    assert plan.environments["azure-env"].build == BuildPlan(dockerfile=project / "azure/Dockerfile")
+
+
+def test_azure_s_base_image_is_refused(project: Path) -> None:
+    found = mistakes(project, {}, **azure_package(project, {"baseImage": "mcr.example/azureml/openmpi"}))
+
+    assert "environment.docker.baseImage: is not what services begin with here" in found
+
+
+def test_azure_s_dockerfile_that_is_missing_is_named(project: Path) -> None:
+    found = mistakes(project, {}, **azure_package(project, {"baseDockerfile": "missing"}))
+
+    assert "environment.docker.baseDockerfile" in found
