@@ -44,6 +44,8 @@ from provider.registry.repository import RegistryRepository
 
 _MOST_CLAIMS = 20
 _PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 8.0
+_SLICE_SECONDS = 0.05
 _PROBE = "application/vnd.slipway.probe.v1+json"
 
 
@@ -228,7 +230,7 @@ class RegistryModelStore:
 
     def _claim(self, view: View, request: Request, model: _Model, watch: Watch) -> tuple[int, View, StackRecord]:
         """Gives the artifact its version. Returns it with what was seen and noted last."""
-        for _ in range(_MOST_CLAIMS):
+        for attempt in range(_MOST_CLAIMS):
             number = view.number_of(model.manifest)
             history = {**view.history, number: model.known(view, number)}
             record = _own(request, number, history)
@@ -241,7 +243,7 @@ class RegistryModelStore:
             if there is not None and there.digest == model.manifest:
                 return number, view, record
             self._write(view.own or StackRecord(request.owner, view.mine), record)
-            _pause(watch)
+            _pause(attempt, watch)
             view = self._look(request.owner)
         raise RegistryError(
             f"could not give a version to what is to be registered in {self.repository.reference}: other deployments "
@@ -433,7 +435,10 @@ def _registration(
     )
 
 
-def _pause(watch: Watch) -> None:
-    """Long enough, and by chance, that two who saw each other do not meet again."""
-    watch.check("waiting for another deployment that registers the same model")
-    time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311
+def _pause(attempt: int, watch: Watch) -> None:
+    """By chance, and the longer the more often, so that two who saw each other do not meet again: how long the steps
+    between looking and claiming take is the network's matter."""
+    until = time.monotonic() + random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _PAUSE_SECONDS * 2**attempt))  # noqa: S311
+    while (left := until - time.monotonic()) > 0:
+        watch.check("waiting for another deployment that registers the same model")
+        time.sleep(min(_SLICE_SECONDS, left))
