@@ -2,14 +2,14 @@
 # HAProxy, and perl or socat.
 #
 #   alive                     fails unless HAProxy answers
-#   facts SERVICE             prints what is there: files, and of each process its servers, keys and certificate
-#   keep FOLDER SERVICE       takes the service's files over from FOLDER, and gives HAProxy the commands there
-#   load FOLDER SERVICE PORT  takes the service's files over from FOLDER, and reloads where HAProxy accepts them
+#   facts SERVICE...          prints what is there: files, and of each process its servers, keys and certificates
+#   keep FOLDER SERVICE...    takes the services' files over from FOLDER, and gives HAProxy the commands there
+#   load FOLDER SERVICE...    takes the services' files over from FOLDER, where a service without files is one to remove,
+#                             and reloads where HAProxy accepts them
 #   run FOLDER                gives HAProxy the commands of FOLDER/commands, one a line: PID COMMAND; `<<PATH` at a line's
 #                             end stands for the content of PATH
 #   end FOLDER SECONDS        waits until the servers in FOLDER/leaving (PID BACKEND/NAME) have no request, at most for
 #                             SECONDS; removes them, and prints those that still had one
-#   remove SERVICE            removes the service's files, and reloads
 set -u
 umask 007
 etc=/etc/slipway-router
@@ -65,23 +65,27 @@ locked() {
     fi
 }
 
-facts() { # SERVICE
-    for file in "services/$1.cfg" "keys/$1.acl"; do
-        [ -f "$etc/$file" ] || continue
-        echo "%% file $file"
-        cat "$etc/$file"
+facts() { # SERVICE...
+    for service in "$@"; do
+        for file in "services/$service.cfg" "keys/$service.acl"; do
+            [ -f "$etc/$file" ] || continue
+            echo "%% file $file"
+            cat "$etc/$file"
+        done
+        if [ -f "$etc/certificates/$service.pem" ]; then
+            echo "%% certificate $service $(sha256sum < "$etc/certificates/$service.pem" | cut -d ' ' -f 1)"
+        fi
     done
-    if [ -f "$etc/certificates/$1.pem" ]; then
-        echo "%% certificate $(sha256sum < "$etc/certificates/$1.pem" | cut -d ' ' -f 1)"
-    fi
     for pid in $(workers); do
         echo "%% worker $pid"
-        each << END
-$pid show env SLIPWAY_ROUTE_$1
-$pid show servers state
-$pid show acl $etc/keys/$1.acl
-$pid show ssl cert $etc/certificates/$1.pem
-END
+        {
+            echo "$pid show env"
+            echo "$pid show servers state"
+            for service in "$@"; do
+                echo "$pid show acl $etc/keys/$service.acl"
+                echo "$pid show ssl cert $etc/certificates/$service.pem"
+            done
+        } | each
     done
 }
 
@@ -143,40 +147,70 @@ reload() {
     return 1
 }
 
-load() { # FOLDER SERVICE PORT
-    other=$(grep -lE "^ *bind .*:$3( |\$)" "$run"/services/*.cfg 2> /dev/null | grep -v "/$2.cfg\$" | head -n 1)
-    if [ -n "$other" ]; then
-        other=${other##*/}
-        fail "port: the service ${other%.cfg} has the port $3. Choose another port"
-    fi
-    address=$(address_of "$1/services/$2.cfg") former=$(address_of "$run/services/$2.cfg")
-    # Another address with the same port is still held by the service itself.
-    if [ "${former##*:}" != "$3" ]; then
-        if taken "$3"; then fail "port: another program of the host listens on port $3. End it, or choose another port"; fi
-        listen "$address" "$3"
-    fi
-    rm -rf "$run/next" "$run/before"
-    mkdir "$run/next" "$run/before"
-    # Keys and certificate are where the file names them before it is looked at; they are no harm without it.
-    for file in "services/$2.cfg" "keys/$2.acl" "certificates/$2.pem"; do
-        mkdir -p "$run/before/${file%/*}"
-        if [ -f "$etc/$file" ]; then cp "$etc/$file" "$run/before/$file"; fi
+# Whether the services' ports can be had: by nobody else here, by no other program.
+ports() { # FOLDER SERVICE...
+    folder=$1
+    shift
+    for service in "$@"; do
+        [ -f "$folder/services/$service.cfg" ] || continue
+        address=$(address_of "$folder/services/$service.cfg")
+        port=${address##*:}
+        other=$(grep -lE "^ *bind .*:$port( |\$)" "$run"/next/*.cfg | grep -v "/$service.cfg\$" | head -n 1)
+        if [ -n "$other" ]; then
+            other=${other##*/}
+            fail "port: the service ${other%.cfg} has the port $port. Choose another port"
+        fi
+        # A port that this router has is passed on, also with another address.
+        if ! grep -qE "^ *bind .*:$port( |\$)" "$run"/services/*.cfg 2> /dev/null; then
+            if taken "$port"; then fail "port: another program of the host listens on port $port. End it, or choose another port"; fi
+            listen "$address" "$port"
+        fi
     done
-    take "$1" "$2"
+}
+
+load() { # FOLDER SERVICE...
+    folder=$1
+    shift
+    rm -rf "$run/next" "$run/before"
+    mkdir "$run/next" "$run/before" "$run/before/services" "$run/before/keys" "$run/before/certificates"
     cp "$run"/services/*.cfg "$run/next/" 2> /dev/null
-    cp "$etc/services/$2.cfg" "$run/next/"
+    for service in "$@"; do
+        rm -f "$run/next/$service.cfg"
+        if [ -f "$folder/services/$service.cfg" ]; then cp "$folder/services/$service.cfg" "$run/next/"; fi
+    done
+    ports "$folder" "$@"
+    # Keys and certificates are where the files name them before those are looked at; they are no harm without them.
+    for service in "$@"; do
+        for file in "services/$service.cfg" "keys/$service.acl" "certificates/$service.pem"; do
+            if [ -f "$etc/$file" ]; then cp "$etc/$file" "$run/before/$file"; fi
+        done
+        take "$folder" "$service"
+    done
     if ! said=$(haproxy -c -f "$run/global.cfg" -f "$run/next" 2>&1); then
-        take "$run/before" "$2"
+        for service in "$@"; do take "$run/before" "$service"; done
         fail "refused: $said"
     fi
+    rm -rf "$run/former"
+    cp -r "$run/services" "$run/former"
     rm -f "$run"/services/*.cfg
-    cp "$run"/next/*.cfg "$run/services/"
+    cp "$run"/next/*.cfg "$run/services/" 2> /dev/null
     if ! reload; then
-        take "$run/before" "$2"
-        if [ -f "$etc/services/$2.cfg" ]; then cp "$etc/services/$2.cfg" "$run/services/"; else rm -f "$run/services/$2.cfg"; fi
+        for service in "$@"; do take "$run/before" "$service"; done
+        rm -f "$run"/services/*.cfg
+        cp "$run"/former/*.cfg "$run/services/" 2> /dev/null
         reload
         fail 'reload: HAProxy could not start with it'
     fi
+}
+
+keep() { # FOLDER SERVICE...
+    folder=$1
+    shift
+    for service in "$@"; do
+        take "$folder" "$service"
+        cp "$etc/services/$service.cfg" "$run/services/"
+    done
+    each < "$folder/commands"
 }
 
 # The lines of `show stat` of all processes that are named in FOLDER/leaving, each behind its process.
@@ -205,28 +239,22 @@ end() { # FOLDER SECONDS
     sort -u "$1/busy"
 }
 
-case $1 in
+what=$1
+shift
+case $what in
 alive) workers | grep -q '[0-9]' ;;
-facts) facts "$2" ;;
-keep)
-    locked
-    take "$2" "$3"
-    cp "$etc/services/$3.cfg" "$run/services/"
-    if [ -f "$2/commands" ]; then each < "$2/commands"; fi
-    ;;
-load) locked && load "$2" "$3" "$4" ;;
-run) each < "$2/commands" ;;
-end) end "$2" "$3" ;;
-remove)
-    locked
-    rm -rf "$etc/incoming/$2"
-    take /nonexistent "$2"
-    rm -f "$run/services/$2.cfg"
-    # Also where the file was gone: the one that removed it may have ended before the reload.
-    if tell '@1 show stat' | grep -q "^$2,FRONTEND,"; then reload || fail 'reload: HAProxy could not start without it'; fi
-    ;;
+facts) facts "$@" ;;
+keep) locked && keep "$@" ;;
+load) locked && load "$@" ;;
+run) each < "$1/commands" ;;
+end) end "$1" "$2" ;;
 esac
 status=$?
-# What was brought is used up; of calls that were ended before, too.
-case $1 in keep | load | run | end) rm -rf "${2%/*}" ;; esac
+case $what in
+keep | load | run | end)
+    rm -rf "$1"
+    # What calls that were ended have left.
+    find "$etc/incoming" -mindepth 1 -maxdepth 1 -mmin +60 -exec rm -rf {} + 2> /dev/null
+    ;;
+esac
 exit $status

@@ -52,45 +52,54 @@ class Facts:
     """The newest first; it alone takes new connections."""
 
 
-_ASKED = ("env", "servers", "keys", "loaded")
-"""What each process is asked for, in this order (control.sh)."""
-
-
-def parse(text: str, service: str) -> Facts:
-    """What `control.sh facts` prints of a service."""
-    facts, section, kept = Facts(), "", ""
+def parse(text: str, services: Sequence[str]) -> dict[str, Facts]:
+    """What `control.sh facts` prints of services, by their names."""
+    facts = {service: Facts() for service in services}
+    section, named = "", ""
     for line in text.splitlines():
         if line.startswith("%% "):
             section, _, rest = line[3:].partition(" ")
             if section == "file":
-                kept = rest.partition("/")[0]
-                facts.files[kept] = ""
+                kind, _, file = rest.partition("/")
+                section, named = kind, file.rpartition(".")[0]
+                facts[named].files[kind] = ""
             elif section == "certificate":
-                facts.certificate = rest
+                named, _, digest = rest.partition(" ")
+                facts[named].certificate = digest
             elif section == "worker":
-                facts.workers.append(Worker(int(rest), ""))
-            else:
-                section = _ASKED[int(section) - 1]
-        elif section == "file":
-            facts.files[kept] += f"{line}\n"
+                for found in facts.values():
+                    found.workers.append(Worker(int(rest), ""))
+        elif not section.isdecimal():
+            facts[named].files[section] += f"{line}\n"
         elif line.strip():
-            _read(facts.workers[-1], section, line, service)
-    for worker in facts.workers:
-        # The variable outlives the service that it was set for.
-        worker.mark = worker.mark if service in worker.servers else ""
+            _read(facts, services, int(section), line)
+    for service, found in facts.items():
+        for worker in found.workers:
+            # The variable outlives the service that it was set for.
+            worker.mark = worker.mark if service in worker.servers else ""
     return facts
 
 
-def _read(worker: Worker, section: str, line: str, service: str) -> None:
+def _read(facts: Mapping[str, Facts], services: Sequence[str], asked: int, line: str) -> None:
+    """A line of the answer to what a process was asked: 1 its environment, 2 its servers, then keys and certificate of
+    each service (control.sh)."""
     fields = line.split()
-    if section == "env" and line.startswith(f"{MARK}{service}="):
-        worker.mark = line.partition("=")[2]
-    elif section == "servers" and len(fields) > 7 and fields[1].partition(":")[0] == service:
-        worker.servers.setdefault(fields[1], {})[fields[3]] = Found(int(fields[6]), int(fields[7]))
-    elif section == "keys" and len(fields) == 2 and fields[0].startswith("0x"):
-        worker.keys.add(fields[1])
-    elif section == "loaded" and line.startswith("SHA1 FingerPrint: "):
-        worker.fingerprint = fields[-1]
+    if asked == 1:
+        name, _, value = line.partition("=")
+        found = facts.get(name.removeprefix(MARK)) if name.startswith(MARK) else None
+        if found is not None:
+            found.workers[-1].mark = value
+    elif asked == 2:
+        found = facts.get(fields[1].partition(":")[0]) if len(fields) > 7 else None
+        if found is not None:
+            servers = found.workers[-1].servers.setdefault(fields[1], {})
+            servers[fields[3]] = Found(int(fields[6]), int(fields[7]))
+    else:
+        worker = facts[services[(asked - 3) // 2]].workers[-1]
+        if asked % 2 and len(fields) == 2 and fields[0].startswith("0x"):
+            worker.keys.add(fields[1])
+        elif line.startswith("SHA1 FingerPrint: "):
+            worker.fingerprint = fields[-1]
 
 
 def moving(worker: Worker, desired: Backends, mark: str) -> list[str]:

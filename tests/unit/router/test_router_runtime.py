@@ -22,10 +22,13 @@ PRINTED = """\
 frontend mnist
 %% file keys/mnist.acl
 AB
-%% certificate 12ef
+%% file services/other.cfg
+# more
+%% certificate mnist 12ef
 %% worker 41
 %% 1
 SLIPWAY_ROUTE_mnist=0123
+SLIPWAY_ROUTE_third=4567
 
 %% 2
 1
@@ -43,6 +46,10 @@ SLIPWAY_ROUTE_mnist=0123
 Filename: /etc/slipway-router/certificates/mnist.pem
 SHA1 FingerPrint: 99FF
 Subject: /CN=x
+%% 5
+0x55d8 EF
+%% 6
+Can't display the certificate: Not found or the certificate is a bundle!
 %% worker 17
 %% 1
 SLIPWAY_ROUTE_mnist=0123
@@ -65,7 +72,9 @@ def worker(servers: dict[str, dict[str, Found]], mark: str = "m") -> Worker:
 
 
 def test_what_the_router_prints_is_read() -> None:
-    facts = parse(PRINTED, "mnist")
+    both = parse(PRINTED, ["mnist", "other"])
+    facts = both["mnist"]
+    assert (both["other"].files, both["other"].workers[0].keys) == ({"services": "# more\n"}, {"EF"})
     assert facts.files == {"services": "# text\nfrontend mnist\n", "keys": "AB\n"}
     assert facts.certificate == "12ef"
     newest, former = facts.workers
