@@ -145,7 +145,17 @@ class Container(Bridged):
                 connection.post(f"/containers/{resource_id}/update", data)
             except APIError as error:
                 raise explained(f"the container {news['name']} cannot be changed", error) from error
+        if state.get("mustRun") is False and news.get("mustRun") and news.get("start", True):
+            self._run_again(connection, context, resource_id, news)
         return super().update(connection, context, resource_id, state, news)
+
+    def _run_again(self, connection: Connection, context: Context, container: str, news: Properties) -> None:
+        """Starts one that was found stopped, which would be found so again."""
+        try:
+            connection.api.start(container)
+        except APIError as error:
+            raise explained(f"the container {news['name']} cannot be started", error) from error
+        self._await_running(connection, context, container, news)
 
     def delete(self, connection: Connection, resource_id: str, state: Properties) -> None:
         name = state.get("name", resource_id)

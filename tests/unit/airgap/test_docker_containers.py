@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import tarfile
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airgap.docker import durations
+from airgap.docker.container import Container
 from airgap.docker.container_facts import facts_of
 from airgap.docker.container_request import archive_of, request_of
 from provider.resource import ResourceError
@@ -181,3 +184,28 @@ def test_ports_are_in_the_order_of_their_numbers() -> None:
 def test_exit_code_is_that_of_a_container_that_ended() -> None:
     assert "exitCode" not in facts_of(found())
     assert facts_of(found(State={"Running": False, "ExitCode": 7}))["exitCode"] == 7
+
+
+class StoppedContainer:
+    """An engine with one container that was stopped."""
+
+    def __init__(self) -> None:
+        self.running = False
+
+    def start(self, container: str) -> None:
+        self.running = True
+
+    def inspect_container(self, container: str) -> dict[str, Any]:
+        return found(State={"Running": self.running, "Status": "running" if self.running else "exited", "ExitCode": 0})
+
+
+@pytest.mark.parametrize(("inputs", "runs"), [({"mustRun": True}, True), ({"mustRun": True, "start": False}, False)])
+def test_container_that_was_stopped_is_started_when_it_must_run(inputs: dict[str, Any], runs: bool) -> None:
+    engine = StoppedContainer()
+    connection: Any = SimpleNamespace(api=engine)
+    context: Any = SimpleNamespace(cancelled=threading.Event())
+    news = {"name": "a", "image": "b", "restart": "no", **inputs}
+
+    Container().update(connection, context, "f" * 64, {"name": "a", "mustRun": False, "restart": "no"}, news)
+
+    assert engine.running is runs
