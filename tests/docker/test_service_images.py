@@ -46,12 +46,12 @@ def images(address: str, base: str, tmp_path: Path) -> Images:
 
 
 @contextmanager
-def running(docker: Docker, reference: str, *options: str) -> Iterator[str]:
+def running(docker: Docker, reference: str, *options: str, port: int = 8890) -> Iterator[str]:
     """Runs an image with a read-only root file system; gives the address of its port."""
     arguments = ("--detach", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-    container = docker.run("run", *arguments, "--publish=127.0.0.1::8890", *options, reference)
+    container = docker.run("run", *arguments, f"--publish=127.0.0.1::{port}", *options, reference)
     try:
-        address = docker.run("port", container, "8890/tcp").splitlines()[0]
+        address = docker.run("port", container, f"{port}/tcp").splitlines()[0]
         deadline = time.monotonic() + SECONDS
         while not _is_ready(f"http://{address}/ready"):
             state = docker.run("inspect", "--format={{.State.Running}}", container)
