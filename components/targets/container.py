@@ -484,8 +484,10 @@ def _socket(container: str) -> str:
 
 def _revision(wanted: _Wanted, image: str, secrets: str) -> str:
     """Names what a container runs and how: 16 hexadecimal digits. What changes in place is no part of it."""
-    settings = wanted.settings
-    identity = [wanted.environment(), settings.gpus, list(settings.devices), _user(wanted.service), secrets]
+    settings, deployment = wanted.settings, wanted.deployment
+    # A limit changes in place, but an engine cannot take one away again.
+    limited = [deployment.cpus is not None, deployment.memory_bytes is not None]
+    identity = [wanted.environment(), settings.gpus, list(settings.devices), _user(wanted.service), limited, secrets]
     return hashlib.sha256(json.dumps([image, identity], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -191,7 +191,6 @@ def test_what_a_container_is_made_with_is_in_its_name(plan: StackPlan) -> None:
     "plan",
     [
         a_plan(ContainerDeployment(port=9090)),
-        a_plan(default=a_deployment(resources=ContainerResources(cpu=2, memory_in_gb=3))),
         a_plan(default=a_deployment(replicas=3)),
         a_plan(ContainerDeployment(port=8080, liveness_probe_requirements=LivenessProbe(period_seconds=7))),
         a_plan(target={"bind": "127.0.0.1"}),
@@ -199,6 +198,14 @@ def test_what_a_container_is_made_with_is_in_its_name(plan: StackPlan) -> None:
 )
 def test_what_changes_in_place_is_not(plan: StackPlan) -> None:
     assert revision_of(plan) == revision_of(a_plan())
+
+
+def test_a_limit_changes_in_place_and_does_not_go() -> None:
+    def limited(**limits: float) -> str:
+        return revision_of(a_plan(default=a_deployment(resources=ContainerResources(**limits))))
+
+    assert limited(cpu=1, memory_in_gb=1) == limited(cpu=2, memory_in_gb=3)
+    assert len({limited(), limited(cpu=1), limited(memory_in_gb=1)}) == 3
 
 
 def test_traffic_is_split_between_deployments(recorder: Recorder) -> None:

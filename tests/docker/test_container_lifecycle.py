@@ -95,6 +95,9 @@ def test_an_update_under_load_fails_no_request(
 
 
 def test_limits_change_in_place_under_load(deployed: StagedProject) -> None:
+    deployed.deployment["containerResourceRequirements"] = {"cpu": 0.5, "memoryInGB": 0.25}
+    deployed.write()
+    deployed.up()
     before, (container,) = deployed.outputs()["revision"], deployed.containers()
     identity = deployed.docker.run("inspect", "--format={{.Id}}", container)
     deployed.deployment["containerResourceRequirements"] = {"cpu": 0.9, "memoryInGB": 0.5}
