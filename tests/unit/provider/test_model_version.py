@@ -93,8 +93,8 @@ def test_the_content_is_named_in_check_without_touching_the_store(stack: Stack) 
             [
                 Failure(
                     "store",
-                    "must be a registry's address (HOST[:PORT][/PATH], where HOST has a dot, a port or is localhost) or "
-                    "an absolute path, for an image layout on this machine, not 'stacks/store'",
+                    "must be a registry's address (HOST[:PORT][/PATH], where HOST has a dot, a port or is localhost) "
+                    "or an absolute path, for an image layout on this machine, not 'stacks/store'",
                 )
             ],
         ),
