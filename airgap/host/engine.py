@@ -16,6 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from airgap.host import firewall
 from airgap.host.packages import SYSTEM_PATH, found
 from infra.setup.problem import SetupError, free_space, say
 from infra.setup.stack import process_start
@@ -69,6 +70,8 @@ def start(home: Path) -> None:
     log = home / "dockerd.log"
     say(f"starting a Docker engine: {program}, its data in {home} ({free_space(home)}), its log {log}")
     bridge = Path("/sys/class/net/docker0").exists() and not is_ours(home)
+    if not is_ours(home):
+        firewall.save(home)
     process = _launch(program, home, log, bridge=bridge)
     if not _comes_up(process):
         # It waits 15 s for a part of its own, which on a busy machine may take longer the first time.
@@ -137,6 +140,7 @@ def _containers() -> list[str]:
 
 
 def _remove(home: Path, *, bridge: bool) -> None:
+    firewall.restore(home)
     ip = found("ip")
     if not bridge and ip is not None:
         subprocess.run([ip, "link", "delete", "docker0"], capture_output=True, check=False)

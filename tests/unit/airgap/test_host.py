@@ -13,6 +13,7 @@ import pytest
 
 from airgap.host import __main__ as host
 from airgap.host import engine, packages
+from airgap.host.firewall import without_docker
 from airgap.host.needs import Needs, needs_in, needs_of
 from airgap.images import making
 from infra.config.targets import DEFAULT_HOST
@@ -141,6 +142,51 @@ def test_an_engine_of_others_is_not_stopped(tmp_path: Path, monkeypatch: pytest.
     engine.stop(tmp_path / "engine")
 
     assert not (tmp_path / "engine").exists()
+
+
+BEFORE = """*filter
+:INPUT ACCEPT [7:8]
+:FORWARD ACCEPT [0:0]
+-A INPUT -i lo -j ACCEPT
+COMMIT
+"""
+AFTER = """*filter
+:INPUT ACCEPT [9:9]
+:FORWARD DROP [0:0]
+:DOCKER - [0:0]
+:DOCKER-USER - [0:0]
+:MINE - [0:0]
+-A INPUT -i lo -j ACCEPT
+-A FORWARD -j DOCKER-USER
+-A FORWARD -o docker0 -j DOCKER
+-A FORWARD -j MINE
+-A DOCKER-USER -j RETURN
+COMMIT
+*nat
+:POSTROUTING ACCEPT [0:0]
+:DOCKER - [0:0]
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+COMMIT
+"""
+
+
+def test_the_packet_filter_is_as_it_was_but_for_what_others_added() -> None:
+    assert without_docker(AFTER, BEFORE).splitlines() == [
+        "*filter",
+        ":INPUT ACCEPT [9:9]",
+        ":FORWARD ACCEPT [0:0]",
+        ":MINE - [0:0]",
+        "-A INPUT -i lo -j ACCEPT",
+        "-A FORWARD -j MINE",
+        "COMMIT",
+        "*nat",
+        ":POSTROUTING ACCEPT [0:0]",
+        "COMMIT",
+    ]
+
+
+def test_an_engine_that_was_there_before_keeps_its_rules() -> None:
+    assert without_docker(AFTER, AFTER) == AFTER
 
 
 class TestImages:
