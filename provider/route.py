@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
-from provider.certificates.pair import check_pair, read_chain
 from provider.container.engine import check_engine, engine_of, host_of, is_local
 from provider.local.probe import Answer, NoAnswerError, ask
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
@@ -155,6 +154,8 @@ def _keys(properties: Properties) -> list[str]:
 def _leaf(certificate: str) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    from provider.certificates.pair import read_chain
+
     return read_chain(certificate)[0].public_bytes(Encoding.DER)
 
 
@@ -273,6 +274,8 @@ def _certificate_failures(news: Properties) -> list[Failure]:
         return [Failure(missing, "a certificate and its private key belong together: give both")]
     if not isinstance(certificate, str) or not isinstance(key, str) or host is UNKNOWN:
         return []
+    from provider.certificates.pair import check_pair  # here: it loads slowly, and most services have none
+
     return check_pair(certificate, key, [] if host is None else [host])
 
 
