@@ -52,19 +52,39 @@ def docker_engine() -> Iterator[Docker]:
     if running.attempt("info").returncode == 0:
         yield running
         return
+    with own_engine() as started:
+        yield started
+
+
+@contextmanager
+def own_engine(*options: str) -> Iterator[Docker]:
+    """An engine below a temporary folder, whatever else runs. Fails where none can be started."""
     program = shutil.which("dockerd", path=_PATH)
     if program is None or os.geteuid() != 0:
-        raise AssertionError("no Docker engine answers, and none can be started: that needs root, and dockerd")
+        raise AssertionError("no Docker engine can be started: that needs root, and dockerd")
     with tempfile.TemporaryDirectory(prefix="slipway-docker-") as folder:
         host = f"unix://{folder}/docker.sock"
         command = [program, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/run"]
         command += ["--pidfile", f"{folder}/docker.pid", "--host", host]
         # The machine's firewall and routing stay as they are: the published ports need the engine's own proxy alone.
-        command += ["--iptables=false", "--ip-forward=false", "--ip-masq=false"]
-        with _bridge_removed(), _process(command, Path(folder) / "docker.log") as process:
+        command += ["--iptables=false", "--ip-forward=false", "--ip-masq=false", *options]
+        with (
+            _bridge_removed(),
+            _unmounted(Path(folder) / "run"),
+            _process(command, Path(folder) / "docker.log") as process,
+        ):
             docker = Docker(host)
             wait_until(lambda: docker.attempt("info").returncode == 0, process, Path(folder) / "docker.log")
             yield docker
+
+
+@contextmanager
+def _unmounted(run: Path) -> Iterator[None]:
+    """Takes away the mount that an engine leaves after a container of the host's network."""
+    yield
+    namespace = run / "netns" / "default"
+    if namespace.exists() and str(namespace) in Path("/proc/self/mounts").read_text():
+        subprocess.run(["umount", str(namespace)], check=True)
 
 
 @contextmanager
