@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes import client, config
 
 from airgap.cluster import other
+from tests.plugin_programs import Program, plugin_in_use, stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = "test_kubernetes_stand_in.py"
+"""What the stand-in does beyond the official plugin."""
 FIRST = "test_cluster_on_this_machine.py"
 """Makes clusters of its own, of which a machine has one at a time: before the one that the other tests share."""
 
 
+def pytest_report_header() -> str:
+    return f"Pulumi's kubernetes plugin: {plugin_in_use('kubernetes')}"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != FIRST)
+    absent = set()
     if other.named(os.environ) or other.tool():
-        # No cluster is built on that machine.
-        ours = [item for item in items if item.path.name == FIRST]
-        config.hook.pytest_deselected(items=ours)
-        items[:] = [item for item in items if item not in ours]
+        absent.add(FIRST)  # no cluster is built on that machine
+    if stand_in("kubernetes") is None:
+        absent.add(STAND_IN)
+    config.hook.pytest_deselected(items=[item for item in items if item.path.name in absent])
+    items[:] = [item for item in items if item.path.name not in absent]
 
 
 def airgap_cluster(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -46,3 +58,37 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield Path(made.stdout.strip())
     removed = airgap_cluster("down", folder)
     assert removed.returncode == 0, removed.stderr
+
+
+@pytest.fixture(scope="session")
+def api(kubeconfig: Path) -> Iterator[client.ApiClient]:
+    """The cluster, without Pulumi."""
+    with config.new_client_from_config(str(kubeconfig)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def core(api: client.ApiClient) -> client.CoreV1Api:
+    return client.CoreV1Api(api)
+
+
+@pytest.fixture
+def apps(api: client.ApiClient) -> client.AppsV1Api:
+    return client.AppsV1Api(api)
+
+
+@pytest.fixture
+def program(tmp_path: Path, kubeconfig: Path) -> Iterator[Program]:
+    running = Program(tmp_path / "stack", "kubernetes", {"KUBECONFIG": str(kubeconfig)})
+    yield running
+    running.destroy()
+    gc.collect()  # of failed programs too, while their warnings are expected
+
+
+@pytest.fixture
+def namespace(core: client.CoreV1Api) -> Iterator[str]:
+    """A namespace of the test's own, made without Pulumi."""
+    name = f"conformance-{secrets.token_hex(4)}"
+    core.create_namespace({"metadata": {"name": name}})
+    yield name
+    core.delete_namespace(name)
