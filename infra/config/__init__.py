@@ -15,7 +15,7 @@ from infra.config.deployments import (
     LivenessProbe,
     LocalDeployment,
 )
-from infra.config.environments import AzureEnvironment, AzurePython, CondaDependencies, Environment
+from infra.config.environments import AzureDocker, AzureEnvironment, AzurePython, CondaDependencies, Environment
 from infra.config.images import Images
 from infra.config.models import MlflowRun, Model
 from infra.config.packages import Package
@@ -32,6 +32,7 @@ __all__ = [
     "ONLY_DEPLOYMENT",
     "REGISTRY_FIELDS",
     "AssetName",
+    "AzureDocker",
     "AzureEnvironment",
     "AzurePython",
     "ComputeTarget",

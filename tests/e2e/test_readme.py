@@ -148,9 +148,9 @@ def shown(sections: dict[str, Any], *others: dict[str, Any]) -> StackPlan:
 
 
 def test_the_table_names_every_field_of_the_configuration() -> None:
-    azure = {"name", "version", "python", "environmentVariables"}
+    azure = {"name", "version", "python", "docker", "environmentVariables"}
     inside_azure_files = set(config.CondaDependencies.model_fields) | {
-        str(field.alias) for field in config.AzurePython.model_fields.values()
+        str(field.alias) for part in (config.AzurePython, config.AzureDocker) for field in part.model_fields.values()
     }
     table = README.partition("| field | what it is |")[2].partition("\n\n")[0]
 
