@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         absent.add(STAND_IN)
     config.hook.pytest_deselected(items=[item for item in items if item.path.name in absent])
     items[:] = [item for item in items if item.path.name not in absent]
+
+
+def pytest_sessionfinish() -> None:
+    # What Pulumi's server for programs inside this process left to the garbage collector, of the last test too.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def airgap_cluster(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
