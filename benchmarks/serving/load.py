@@ -1,7 +1,7 @@
 """Load for one server: connections that each send a request as soon as the last one is answered.
 
 Run as a process of its own, so that the measuring side costs every server the same: `python -m benchmarks.serving.load
-PORT CONNECTIONS SECONDS FILE`, where the file holds one request as bytes. Prints a JSON object.
+PORT CONNECTIONS SECONDS FILE [HOST]`, where the file holds one request as bytes. Prints a JSON object.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Client(asyncio.Protocol):
             self.done.set_result(self.between)
 
 
-async def measure(port: int, connections: int, seconds: float, request: bytes) -> dict[str, Any]:
+async def measure(
+    port: int, connections: int, seconds: float, request: bytes, host: str = "127.0.0.1"
+) -> dict[str, Any]:
     """Requests a second, latencies in seconds, and how often each status came; 0 counts broken connections."""
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
@@ -68,9 +70,7 @@ async def measure(port: int, connections: int, seconds: float, request: bytes) -
     async def client() -> None:
         # Servers that close after each answer are connected to again, as they are by any client.
         while perf_counter() < ends:
-            _, protocol = await loop.create_connection(
-                lambda: Client(request, ends, latencies, statuses), "127.0.0.1", port
-            )
+            _, protocol = await loop.create_connection(lambda: Client(request, ends, latencies, statuses), host, port)
             if not await asyncio.wait_for(protocol.done, seconds + 60):
                 statuses[0] = statuses.get(0, 0) + 1
 
@@ -86,6 +86,6 @@ async def measure(port: int, connections: int, seconds: float, request: bytes) -
 
 
 if __name__ == "__main__":
-    port, connections, seconds, file = sys.argv[1:]
-    result = uvloop.run(measure(int(port), int(connections), float(seconds), Path(file).read_bytes()))
+    port, connections, seconds, file, *host = sys.argv[1:]
+    result = uvloop.run(measure(int(port), int(connections), float(seconds), Path(file).read_bytes(), *host))
     print(json.dumps(result))

@@ -81,10 +81,12 @@ def own_engine(*options: str) -> Iterator[Docker]:
 @contextmanager
 def _unmounted(run: Path) -> Iterator[None]:
     """Takes away the mount that an engine leaves after a container of the host's network."""
-    yield
-    namespace = run / "netns" / "default"
-    if namespace.exists() and str(namespace) in Path("/proc/self/mounts").read_text():
-        subprocess.run(["umount", str(namespace)], check=True)
+    try:
+        yield
+    finally:
+        namespace = run / "netns" / "default"
+        if namespace.exists() and str(namespace) in Path("/proc/self/mounts").read_text():
+            subprocess.run(["umount", str(namespace)], check=True)
 
 
 @contextmanager
