@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,10 @@ from infra.setup.problem import SetupError
 _POLL_SECONDS = 0.1
 _UNWANTED = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "kubeconfig", "notify_socket", "gofips")
 """Variables of the caller's that would change what a daemon does."""
+
+_WHEN_TOLD = 'read -r go && exec "$@" < /dev/null'
+"""Becomes the daemon once it is told to, with the same pid and start time. Whoever is killed before he has noted these
+tells it nothing, and it ends: no daemon runs that is not known."""
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """What this process started and may outlive: asked for, so that it is buried when it ends."""
@@ -45,9 +50,9 @@ class Daemon:
         except (FileNotFoundError, json.JSONDecodeError):
             return None
         pid: int = known["pid"]
-        if pid in _started:
-            _started[pid].poll()
         started = started_at(pid)
+        if started is None and pid in _started:
+            _started.pop(pid).wait()
         return pid if started is not None and started == known["started"] else None
 
     def start(self, command: Sequence[str]) -> None:
@@ -55,20 +60,25 @@ class Daemon:
         if self.pid() is not None:
             return
         environment = {k: v for k, v in os.environ.items() if k.lower() not in _UNWANTED}
+        told, tell = os.pipe()
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-c", _WHEN_TOLD, "sh", *command],
+                stdin=told,
                 stdout=log,
                 stderr=log,
                 env={**environment, "PATH": PATH},
                 cwd="/",
                 start_new_session=True,
             )
+        os.close(told)
         _started[process.pid] = process
         fresh = self._file.with_suffix(".new")
         fresh.write_text(json.dumps({"pid": process.pid, "started": started_at(process.pid)}))
         fresh.replace(self._file)
+        with contextlib.suppress(BrokenPipeError):  # it ended already: whoever waits for it is told so
+            os.write(tell, b"go\n")
+        os.close(tell)
 
     def stop(self, seconds: float = 20) -> None:
         """Ends it: asked first, then made to."""

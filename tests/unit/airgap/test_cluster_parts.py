@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -213,6 +217,32 @@ def test_a_process_is_known_by_its_start(place: Place) -> None:
     note.write_text(json.dumps(known))
     daemon.stop()
     assert processes.started_at(pid) is None
+
+
+def test_a_daemon_that_nobody_could_note_does_not_run(place: Place) -> None:
+    place.processes.mkdir()
+    place.logs.mkdir()
+    made = place.folder / "made"
+    killed_before_its_note = (
+        "import os; from pathlib import Path; from airgap.cluster import place, processes\n"
+        "processes.started_at = lambda pid: os.kill(os.getpid(), 9)\n"
+        f"processes.Daemon(place.Place(Path({str(place.folder)!r})), 'toucher').start(['touch', {str(made)!r}])\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", killed_before_its_note], check=False)
+
+    assert done.returncode == -signal.SIGKILL
+    processes.wait_until(lambda: not named_in_a_command(str(made)), 10, "what was started did not end", "")
+    assert not made.exists()
+
+
+def named_in_a_command(word: str) -> list[str]:
+    """The commands of processes that run and have `word` in them."""
+    commands = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            commands.append(entry.read_bytes().decode(errors="replace"))
+    return [command for command in commands if word in command]
 
 
 def test_a_daemon_that_ends_shows_its_last_lines(place: Place) -> None:
