@@ -199,6 +199,8 @@ def _key_check(service: Service) -> list[str]:
         'acl bearer req.fhdr(authorization) -m reg -i "^bearer .*[^[:space:]]"',
         "acl several req.fhdr_cnt(authorization) gt 1",
         f"acl known {given},sha2(256),hex -m str -f {keys_file(service.name)}",
+        # An answer before the body has come would cut an HTTP/2 stream off, which clients take for a broken one.
+        "http-request wait-for-body time 5s if !open !known",
         *_refusal(401, MISSING, "!open !bearer", "hdr www-authenticate Bearer "),
         *_refusal(403, WRONG, "!open !known"),
         *_refusal(403, WRONG, "!open several"),

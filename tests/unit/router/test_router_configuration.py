@@ -119,3 +119,11 @@ def test_keys_are_kept_as_digests() -> None:
 
 def test_a_certificate_file_has_no_empty_lines() -> None:
     assert pem_of("A\r\n\nB\n", "\nC") == "A\nB\nC\n"
+
+
+def test_a_request_is_refused_after_its_body() -> None:
+    # HAProxy resets an HTTP/2 stream that it answers earlier, and curl shows that in place of the 401.
+    lines = configuration(service(guarded=True)).splitlines()
+
+    first_refusal = next(number for number, line in enumerate(lines) if "status 401" in line)
+    assert "  http-request wait-for-body time 5s if !open !known" in lines[:first_refusal]
