@@ -111,7 +111,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content[:cut_after])
         self.wfile.flush()
-        if cut_after is not None:
+        if cut_after:
+            # Without a reset, which would throw away what the client has not read yet.
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_WR)
+        elif cut_after == 0:
             self.cut()
 
     def cut(self) -> None:
@@ -224,7 +228,7 @@ def loses_answer(handler: Handler) -> None:
 
 
 def cuts_download(after: int) -> Callable[[Handler], None]:
-    """Hands on `after` bytes of the answer, then resets the connection."""
+    """Hands on `after` bytes of the answer, then ends the connection."""
     return lambda handler: handler.forward(cut_answer_after=after)
 
 
