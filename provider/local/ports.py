@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from provider.local.layout import ServicePaths, is_held, read_json
 from provider.local.listener import bind
 
 _LISTENING = "0A"
+_TRIES = 5
+_BETWEEN_SECONDS = 0.1
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -22,13 +25,29 @@ def conflict(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | Non
     if not 1 <= port <= 65535:
         return "port", f"{port} is no TCP port; choose one from {first_unprivileged()} to 65535"
     try:
-        bind(host, port).close()
+        return _tried(paths, host, port)
     except socket.gaierror as error:
         return "host", f"{host} is no address of this machine: {error.strerror}"
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE and _is_own(paths, port):
+
+
+def _tried(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | None:
+    """What a bind says. Raises `socket.gaierror` where the host is none."""
+    for attempt in range(_TRIES):
+        try:
+            bind(host, port).close()
+        except socket.gaierror:
+            raise
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            if taken and _is_own(paths, port):
+                return None
+            held_by = holder(port)
+            # Whoever had it may have gone before it was looked for, as a server does whose supervisor was killed.
+            if not taken or held_by is not None or attempt == _TRIES - 1:
+                return refusal(error, host, port, held_by)
+            time.sleep(_BETWEEN_SECONDS)
+        else:
             return None
-        return refusal(error, host, port, holder(port))
     return None
 
 

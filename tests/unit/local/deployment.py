@@ -73,7 +73,7 @@ class Deployment:
 
     def checked(self) -> dict[str, Any]:
         news, failures = asyncio.run(self.service.check(self.context, self.inputs))
-        assert not failures
+        assert not failures, failures
         return news
 
     def failures(self) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provider.local import ports
+from provider.local import listener, ports
 from provider.local.layout import ServicePaths
 from tests.unit.local.conftest import Service, free_port
 
@@ -71,3 +71,30 @@ def test_an_address_of_another_machine_is_about_the_host(tmp_path: Path) -> None
     assert conflict is not None
     assert conflict[0] == "host"
     assert "192.0.2.1 is no address of this machine" in conflict[1]
+
+
+def test_a_port_that_its_holder_just_gave_up_is_no_conflict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As a server does whose supervisor was killed: gone between the attempt to bind and the search for the holder.
+    port, attempts = free_port(), []
+
+    def bind(host: str, port: int) -> socket.socket:
+        attempts.append(port)
+        if len(attempts) == 1:
+            raise OSError(errno.EADDRINUSE, "in use")
+        return listener.bind(host, port)
+
+    monkeypatch.setattr(ports, "bind", bind)
+    assert ports.conflict(ServicePaths(tmp_path, "mnist"), "127.0.0.1", port) is None
+    assert len(attempts) == 2
+
+
+def test_a_port_that_stays_taken_by_nobody_who_can_be_seen_is_a_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bind(host: str, port: int) -> socket.socket:
+        raise OSError(errno.EADDRINUSE, "in use")
+
+    monkeypatch.setattr(ports, "bind", bind)
+    conflict = ports.conflict(ServicePaths(tmp_path, "mnist"), "127.0.0.1", free_port())
+    assert conflict is not None
+    assert "another program (its name cannot be read)" in conflict[1]
