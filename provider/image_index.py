@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from provider.content.errors import ContentError, CorruptBlobError
+from provider.content.names import DIGEST
 from provider.image_layout import watch_of
 from provider.images.environment import PLATFORMS
 from provider.location import DEFAULT_PARALLEL, Location
@@ -25,7 +25,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 INDEX = "application/vnd.oci.image.index.v1+json"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ImageIndex(Resource):
@@ -163,7 +162,7 @@ def _failures(news: Properties) -> list[Failure]:
             failures.append(Failure(f"{path}.platform", f"must be one of {', '.join(PLATFORMS)}"))
         elif platforms.index(image["platform"]) < index:
             failures.append(Failure(f"{path}.platform", f"{image['platform']} is there twice"))
-        elif image["digest"] is not UNKNOWN and not _DIGEST.fullmatch(str(image["digest"])):
+        elif image["digest"] is not UNKNOWN and not DIGEST.fullmatch(str(image["digest"])):
             failures.append(Failure(f"{path}.digest", f"{image['digest']!r} is no sha256 digest"))
     if not images and news["images"] is not UNKNOWN:
         failures.append(Failure("images", "is empty; name the images of at least one platform"))

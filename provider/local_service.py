@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, TypeVar
 
 from provider.content.errors import ContentError
+from provider.content.names import DIGEST
 from provider.content.source import code_digest, code_listing
 from provider.entry_script import inspect_entry_script
 from provider.image_layout import watch_of
@@ -305,7 +306,7 @@ def _model_failures(news: Properties) -> list[Failure]:
             elif name in seen:
                 failures.append(Failure(f"{path}.name", f"the model {name} is named twice"))
             seen.add(str(name))
-        if digest is not UNKNOWN and not re.fullmatch(r"sha256:[0-9a-f]{64}", str(digest)):
+        if digest is not UNKNOWN and not DIGEST.fullmatch(str(digest)):
             failures.append(Failure(f"{path}.digest", f"{digest!r} is no sha256 digest of a model's layer"))
     return failures
 

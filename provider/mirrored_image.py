@@ -7,11 +7,11 @@ no part of it. How it is copied, and when it goes, is `provider.images.mirror`'s
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from provider.content.errors import ContentError
+from provider.content.names import DIGEST, REPOSITORY
 from provider.image_layout import owner_of, watch_of
 from provider.images import mirror
 from provider.images.tags import mark_of
@@ -22,9 +22,6 @@ from provider.values import UNKNOWN, Properties, is_known
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class MirroredImage(Resource):
@@ -153,7 +150,7 @@ def _failures(news: Properties) -> list[Failure]:
     failures = [
         Failure(name, f"must be parts of lower-case letters, digits and . _ - with / between, not {news[name]!r}")
         for name in ("repository", "sourceRepository")
-        if news[name] is not UNKNOWN and not _REPOSITORY.fullmatch(news[name])
+        if news[name] is not UNKNOWN and not REPOSITORY.fullmatch(news[name])
     ]
     failures += [
         Failure(name, problem)
@@ -161,7 +158,7 @@ def _failures(news: Properties) -> list[Failure]:
         if news[name] is not UNKNOWN and (problem := place_problem(news[name])) is not None
     ]
     digest, parallel = news["digest"], news.get("parallel")
-    if digest is not UNKNOWN and not _DIGEST.fullmatch(digest):
+    if digest is not UNKNOWN and not DIGEST.fullmatch(digest):
         failures.append(
             Failure("digest", f"must be an image's digest, sha256: and 64 hexadecimal digits, not {digest!r}")
         )

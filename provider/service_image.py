@@ -19,6 +19,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from provider.content.errors import CancelledError, ContentError, CorruptBlobError
 from provider.content.modelpack import Blob
+from provider.content.names import DIGEST, REPOSITORY
 from provider.content.source import code_digest, code_listing
 from provider.entry_script import inspect_entry_script
 from provider.image_layout import watch_of
@@ -41,8 +42,6 @@ _OUTPUTS = ("revision", "digest", "reference", "size", "layers")
 _MOST_LISTED_FILES = 100
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]*")
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class ServiceImage(Resource):
@@ -247,11 +246,11 @@ def _checked(news: Properties) -> tuple[Properties, list[Failure]]:
 def _value_failures(news: Properties) -> list[Failure]:
     forms: list[tuple[str, Callable[[Any], bool], str]] = [
         ("name", _matches(_NAME), "must be a DNS label: lower-case letters, digits and `-`, at most 63 characters"),
-        ("repository", _matches(_REPOSITORY), "must be parts of lower-case letters, digits and . _ - with / between"),
+        ("repository", _matches(REPOSITORY), "must be parts of lower-case letters, digits and . _ - with / between"),
         ("base", _is_base, "must name an image by its digest: `<repository>@sha256:<64 hexadecimal digits>`"),
         ("platform", PLATFORMS.__contains__, f"must be one of {', '.join(PLATFORMS)}"),
         ("pythonVersion", _matches(re.compile(r"3\.\d+")), "must be like '3.12'"),
-        ("environmentDigest", _matches(_DIGEST), "must be the sha256 digest of a lock"),
+        ("environmentDigest", _matches(DIGEST), "must be the sha256 digest of a lock"),
         ("lockFile", _is_absolute, "must be an absolute path"),
         ("serverDirectory", _is_absolute, "must be an absolute path"),
         ("sourceDirectory", _is_absolute, "must be an absolute path"),
@@ -276,7 +275,7 @@ def _matches(pattern: re.Pattern[str]) -> Callable[[str], bool]:
 
 def _is_base(value: str) -> bool:
     repository, _, digest = value.partition("@")
-    return _REPOSITORY.fullmatch(repository) is not None and _DIGEST.fullmatch(digest) is not None
+    return REPOSITORY.fullmatch(repository) is not None and DIGEST.fullmatch(digest) is not None
 
 
 def _is_absolute(value: str) -> bool:
@@ -311,7 +310,7 @@ def _model_failures(news: Properties) -> list[Failure]:
         rules: list[tuple[str, Callable[[Any], bool], str]] = [
             ("name", lambda value: isinstance(value, str) and bool(_MODEL_NAME.fullmatch(value)), "no model's name"),
             ("version", lambda value: _is_count(value, 1), "no version, 1 or more"),
-            ("digest", lambda value: bool(_DIGEST.fullmatch(str(value))), "no sha256 digest of a model's layer"),
+            ("digest", lambda value: bool(DIGEST.fullmatch(str(value))), "no sha256 digest of a model's layer"),
             ("size", lambda value: _is_count(value, 0), "no size in bytes"),
         ]
         failures += [

@@ -20,7 +20,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -31,10 +30,10 @@ from typing import Any
 from provider.content.cache import DigestCache, Remembered
 from provider.content.errors import ContentError, CorruptBlobError
 from provider.content.modelpack import Blob, blob_of
+from provider.content.names import DIGEST
 from provider.content.tree import signature_of
 from provider.content.watch import Watch, human_size
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _READ_BYTES = 1024 * 1024
 _LARGEST_DOCUMENT = 4 * 1024 * 1024
 _POLL_SECONDS = 0.02
@@ -57,7 +56,7 @@ class Layout:
 
     def blob_path(self, digest: str) -> Path:
         """Where the blob is, or would be."""
-        if not _DIGEST.fullmatch(digest):
+        if not DIGEST.fullmatch(digest):
             raise ContentError(f"{digest!r} is no sha256 digest; expected sha256: and 64 hexadecimal digits")
         return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
 

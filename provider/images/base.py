@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from provider.content.errors import ContentError
 from provider.content.modelpack import MANIFEST, Blob
+from provider.content.names import DIGEST
 from provider.images.layers import LAYER, ImageLayer
 from provider.images.store import BlobStore
 
@@ -27,7 +27,6 @@ _LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar.gzip": f"{LAYER}+gzip",
 }
 _LARGEST_CONFIG = 4 * 1024 * 1024
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def _layers(store: BlobStore, repository: str, manifest: dict[str, Any], config:
         digest, media_type = str(entry["digest"]), _LAYERS.get(str(entry["mediaType"]))
         if media_type is None:
             raise ValueError(f"a layer of type {entry['mediaType']}")
-        if not _DIGEST.fullmatch(digest) or not _DIGEST.fullmatch(str(diff_id)):
+        if not DIGEST.fullmatch(digest) or not DIGEST.fullmatch(str(diff_id)):
             raise ValueError(f"a layer named {digest}")
         blob = Blob(digest, int(entry["size"]))
         layers.append(

@@ -7,12 +7,10 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from provider.content.names import DIGEST, REPOSITORY
 from provider.registry.errors import RegistryError
 
-_NAME_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"{_NAME_PART}(?:/{_NAME_PART})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_NAME = 255
 _HUB = "docker.io"
 _HUB_SERVES_AT = "registry-1.docker.io"
@@ -86,7 +84,7 @@ def is_loopback(host: str) -> bool:
 
 def check_name(name: str) -> str:
     """`name`, where it is one of a repository (distribution specification, "Pulling manifests")."""
-    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+    if len(name) > _LONGEST_NAME or not REPOSITORY.fullmatch(name):
         raise RegistryError(
             f"{name!r} is no repository's name; expected lower-case letters, digits and single . _ - between them, in "
             f"parts with / between, at most {_LONGEST_NAME} characters"
@@ -96,7 +94,7 @@ def check_name(name: str) -> str:
 
 def check_reference(reference: str) -> str:
     """`reference`, where it is a tag or a sha256 digest."""
-    if not _DIGEST.fullmatch(reference) and not _TAG.fullmatch(reference):
+    if not DIGEST.fullmatch(reference) and not _TAG.fullmatch(reference):
         raise RegistryError(
             f"{reference!r} is neither a tag (letters, digits and . _ -, at most 128) nor a sha256 digest"
         )
@@ -105,7 +103,7 @@ def check_reference(reference: str) -> str:
 
 def is_digest(reference: str) -> bool:
     """Whether `reference` is a digest rather than a tag."""
-    return _DIGEST.fullmatch(reference) is not None
+    return DIGEST.fullmatch(reference) is not None
 
 
 def check_digest(digest: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from provider.content.names import DIGEST
 from provider.registry.errors import (
     MissingBlobError,
     RegistryDeniedError,
@@ -27,7 +28,6 @@ _NO_SPACE_NUMBERS = (27, 28, 122)  # EFBIG, ENOSPC and EDQUOT, as CNCF Distribut
 _NO_SPACE = re.compile(
     r"no space left|file too large|disk quota exceeded|quota|exceed\w* the configured upper limit", re.IGNORECASE
 )
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST_TEXT = 300
 
 
@@ -153,4 +153,4 @@ def _room(answer: Answer) -> str:
 
 def _digests_in(answer: Answer) -> set[str]:
     """The digests in the errors' details, which registries write in several ways."""
-    return set(_DIGEST.findall(json.dumps([item.get("detail") for item in answer.errors()])))
+    return set(DIGEST.findall(json.dumps([item.get("detail") for item in answer.errors()])))

@@ -16,19 +16,19 @@ from typing import Any
 
 from provider.content.modelpack import Blob
 from provider.content.models import KnownVersion
+from provider.content.names import REPOSITORY_PART
 from provider.content.store import Use
 from provider.images.tags import empty_artifact, mark_of
 
 _TYPE = "application/vnd.slipway.model.record.v1+json"
 _STACK = "slipway.stack"
 _RECORD = "slipway.record"
-_PART = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _DIGITS = 8
 
 
 def repository_of(name: str) -> str:
     """The repository of a model: `models/<name>`, and where a repository cannot have that name, one like it."""
-    if _PART.fullmatch(name):
+    if REPOSITORY_PART.fullmatch(name):
         return f"models/{name}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]
     return f"models/{'-'.join([*re.findall('[a-z0-9]+', name.lower()), digest])}"
