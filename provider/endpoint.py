@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from provider.condition import Cause, Condition
 from provider.container.target import ContainerTarget
 from provider.deployment_log import remembered
+from provider.kubernetes.target import KubernetesTarget
 from provider.local.probe import Answer, NoAnswerError
 from provider.local.revision import content_type
 from provider.local.target import LocalTarget
@@ -24,7 +25,11 @@ from provider.resource import Change, Context, Failure, Input, Resource, Resourc
 from provider.target import Observation, Target
 from provider.values import UNKNOWN, Properties
 
-KINDS: Mapping[str, type[LocalTarget] | type[ContainerTarget]] = {"local": LocalTarget, "container": ContainerTarget}
+KINDS: Mapping[str, type[LocalTarget] | type[ContainerTarget] | type[KubernetesTarget]] = {
+    "local": LocalTarget,
+    "container": ContainerTarget,
+    "kubernetes": KubernetesTarget,
+}
 """The kinds of compute targets whose services can be waited for."""
 
 DEFAULT_TIMEOUT_SECONDS = 600
@@ -140,7 +145,7 @@ async def _final(context: Context, target: Target, news: Properties) -> Observat
                 f"the service {target.name} was asked for revision {observation.desired or 'none'}, not {revision}: "
                 "somebody else deploys it, or an `up` was killed. Run `pulumi up --refresh`."
             )
-        if condition.state == "Failed" and observation.earlier:
+        if observation.earlier and (condition.state == "Failed" or observation.hopeless):
             context.log.status("it had failed before: trying once more")
             await target.retry()
         elif condition.final or observation.hopeless:

@@ -203,12 +203,7 @@ def _ended(seen: Seen, limits: Limits) -> tuple[Condition, bool]:
             hint="raise memoryInGB of the deployment, or load a smaller model",
         )
     elif code == COULD_NOT_START:
-        found = traceback_of(log)
-        said = next((line for line in reversed(log) if "ERROR" in line), "")
-        what = _after_level(found[-1] if found else said) or "the server could not start"
-        cause = Cause(
-            "InitError", f"the service cannot start: {what}", exit_code=code, traceback=found, log=log, hint=_MEND
-        )
+        cause = init_error(log)
     elif code == 0 and not again:
         cause = Cause("Stopped", f"the container {seen.name} was stopped", log=log, hint=_MAKE_AGAIN, exit_code=0)
     elif restarts >= _LOOP:
@@ -226,6 +221,21 @@ def _ended(seen: Seen, limits: Limits) -> tuple[Condition, bool]:
             # One crash may be the last.
             return Condition("Transitioning", "Restarting", f"{cause.message}, and is started again", cause), False
     return Condition("Failed", cause.reason, cause.message, cause), True
+
+
+def init_error(log: Sequence[str]) -> Cause:
+    """The cause of a server that could not start and said so in its log, before it ended with `COULD_NOT_START`."""
+    found = traceback_of(log)
+    said = next((line for line in reversed(log) if "ERROR" in line), "")
+    what = _after_level(found[-1] if found else said) or "the server could not start"
+    return Cause(
+        "InitError",
+        f"the service cannot start: {what}",
+        exit_code=COULD_NOT_START,
+        traceback=found,
+        log=tuple(log),
+        hint=_MEND,
+    )
 
 
 def _after_level(line: str) -> str:

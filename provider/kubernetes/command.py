@@ -1,0 +1,129 @@
+"""Runs a command in a pod, as `kubectl exec` does: over a WebSocket to the API server.
+
+The subprotocol `v4.channel.k8s.io`: the first byte of a message names the stream it belongs to. What is given to the
+command is sent whole, and not ended: it must know its length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from provider.kubernetes.cluster import RIGHTS, ApiError, AwayError, Cluster, ForbiddenError, LoginError, path_in
+
+_INPUT, _OUTPUT, _ERRORS, _END = 0, 1, 2, 3
+_PROTOCOL = "v4.channel.k8s.io"
+_PIECE = 32 * 1024
+_COULD_NOT_RUN = 126
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ran in a pod."""
+
+    exit_code: int
+    output: bytes
+    complaint: str
+    """What it said went wrong."""
+
+
+def execute(
+    cluster: Cluster,
+    namespace: str,
+    pod: str,
+    container: str,
+    command: Sequence[str],
+    stdin: bytes | None = None,
+    seconds: float = 60,
+) -> Finished:
+    """Runs a command to its end. Raises `ClusterError`."""
+    import websocket  # for those who need it
+
+    query = [("container", container), ("stdout", "1"), ("stderr", "1"), ("stdin", "1" if stdin is not None else "0")]
+    path = path_in(namespace, "pods", pod, "exec")
+    url = f"{cluster.access.server}{path}?{urlencode(query + [('command', part) for part in command])}"
+    try:
+        connection = _connected(cluster, "ws" + url.removeprefix("http"), seconds)
+    except websocket.WebSocketBadStatusException as error:
+        raise _refusal(cluster, error, namespace, pod) from None
+    except (websocket.WebSocketException, OSError) as error:
+        raise AwayError(cluster.unreachable(error)) from None
+    try:
+        for start in range(0, len(stdin or b""), _PIECE):
+            connection.send_binary(bytes([_INPUT]) + (stdin or b"")[start : start + _PIECE])
+        return _finished(connection)
+    except websocket.WebSocketTimeoutException:
+        raise ApiError(f"the command in the pod {pod} did not end within {seconds:g} s", 504) from None
+    except (websocket.WebSocketException, OSError) as error:
+        raise AwayError(f"the command in the pod {pod} was cut off: {error or type(error).__name__}") from None
+    finally:
+        connection.close(timeout=1)
+
+
+def _connected(cluster: Cluster, url: str, seconds: float) -> Any:
+    import websocket
+
+    _, login = cluster.session()
+    options: dict[str, Any] = {"header": [f"{name}: {value}" for name, value in login.headers]}
+    if url.startswith("wss:"):
+        options["sslopt"] = {"context": cluster.tls(login)}
+        if cluster.access.server_name:
+            options["sslopt"]["server_hostname"] = cluster.access.server_name
+    proxy = cluster.proxy()
+    if proxy is None:
+        options["http_no_proxy"] = ["*"]
+    else:
+        parts = urlsplit(proxy)
+        options |= {"http_proxy_host": parts.hostname, "http_proxy_port": parts.port or 80, "proxy_type": parts.scheme}
+        if parts.username:
+            options["http_proxy_auth"] = (parts.username, parts.password or "")
+    return websocket.create_connection(url, timeout=seconds, subprotocols=[_PROTOCOL], **options)
+
+
+def _finished(connection: Any) -> Finished:
+    import websocket
+
+    parts: dict[int, list[bytes]] = {}
+    while True:
+        code, data = connection.recv_data()
+        if code == websocket.ABNF.OPCODE_CLOSE or not data:
+            break
+        parts.setdefault(data[0], []).append(data[1:])
+        if data[0] == _END:
+            break
+    output, errors = b"".join(parts.get(_OUTPUT, ())), b"".join(parts.get(_ERRORS, ()))
+    complaint = errors.decode("utf-8", "replace").strip()
+    code, said = _end(b"".join(parts.get(_END, ())))
+    return Finished(code, output, complaint or said)
+
+
+def _end(message: bytes) -> tuple[int, str]:
+    """The exit code, and what Kubernetes says of it."""
+    try:
+        status = json.loads(message)
+    except ValueError:
+        return _COULD_NOT_RUN, "it was cut off"
+    if status.get("status") == "Success":
+        return 0, ""
+    causes = (status.get("details") or {}).get("causes") or ()
+    code = next((cause.get("message") for cause in causes if cause.get("reason") == "ExitCode"), None)
+    return (int(code) if code is not None else _COULD_NOT_RUN), str(status.get("message") or "")
+
+
+def _refusal(cluster: Cluster, error: Any, namespace: str, pod: str) -> Exception:
+    body = (error.resp_body or b"").decode("utf-8", "replace")
+    try:
+        said = str(json.loads(body).get("message") or body)
+    except (ValueError, AttributeError):
+        said = body or str(error)
+    if error.status_code == 401:
+        return LoginError(cluster.not_logged_in())
+    if error.status_code == 403:
+        return ForbiddenError(
+            f"commands may not be run in the pods of the namespace {namespace}: {said}. Grant the verbs get and create "
+            f"on pods/exec: {RIGHTS}"
+        )
+    return ApiError(f"no command can be run in the pod {pod}: {said}", error.status_code)

@@ -1,0 +1,186 @@
+"""What is said where a cluster cannot be asked, and what is tried again. Against a stand-in for the API server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provider.kubernetes import cluster as connecting
+from provider.kubernetes.cluster import (
+    ApiError,
+    AwayError,
+    Cluster,
+    ClusterError,
+    ForbiddenError,
+    LoginError,
+    check_cluster,
+    path_in,
+)
+from provider.kubernetes.kubeconfig import find
+from provider.resource import Failure
+from provider.values import UNKNOWN
+from tests.ports import free_port
+from tests.unit.kubernetes.api_server import Answer, ApiServer, items, refusal, serving, write_kubeconfig
+
+PODS = "/api/v1/namespaces/models/pods"
+
+
+@pytest.fixture
+def api() -> Iterator[ApiServer]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def cluster(api: ApiServer, tmp_path: Path) -> Cluster:
+    return Cluster(find(str(api.kubeconfig(tmp_path)), None))
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "_PAUSE_SECONDS", 0.01)
+
+
+def told(error: type[ClusterError], cluster: Cluster) -> str:
+    with pytest.raises(error) as raised:
+        cluster.items(PODS)
+    return str(raised.value)
+
+
+def test_objects_are_read_with_the_kubeconfigs_token(api: ApiServer, cluster: Cluster) -> None:
+    api.answers[PODS] = items({"kind": "Pod"})
+    assert cluster.items(PODS, [("labelSelector", "app=a b")]) == [{"kind": "Pod"}]
+    assert api.asked == [f"GET {PODS}?labelSelector=app%3Da+b"]
+    assert api.headers[0]["authorization"] == "Bearer let-me-in"
+
+
+def test_what_is_missing_is_none_and_may_be_deleted(cluster: Cluster) -> None:
+    assert cluster.find(f"{PODS}/gone") is None
+    cluster.delete(f"{PODS}/gone")
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    port = free_port()
+    kubeconfig = write_kubeconfig(tmp_path / "config", f"http://127.0.0.1:{port}")
+    said = told(AwayError, Cluster(find(str(kubeconfig), None)))
+    assert said == (
+        f"the cluster at http://127.0.0.1:{port} does not answer: Connection refused. Is it running, can this machine "
+        f"reach it, and is it the right one (the context 'one' of {kubeconfig})?"
+    )
+
+
+def test_a_right_that_is_missing_is_named(api: ApiServer, cluster: Cluster) -> None:
+    said = 'pods is forbidden: User "ann" cannot list resource "pods" in API group "" in the namespace "models"'
+    api.answers[PODS] = refusal(403, said, "Forbidden")
+    assert told(ForbiddenError, cluster) == (
+        f"ann has no right to list pods in the namespace models of the cluster at {api.address}. Grant it the verb "
+        'list on pods: see "Rights that are needed" in docs/kubernetes.md'
+    )
+
+
+def test_credentials_that_have_expired(api: ApiServer, cluster: Cluster) -> None:
+    api.answers[PODS] = refusal(401, "Unauthorized")
+    said = told(LoginError, cluster)
+    assert "does not accept the credentials of the context 'one'" in said
+    assert "they have expired, or are those of another cluster. Log in again" in said
+
+
+def test_what_is_no_api_server(api: ApiServer, cluster: Cluster) -> None:
+    api.answers[PODS] = 404, "<html>nothing here</html>"
+    said = told(ApiError, cluster)
+    assert f"what answers at {api.address} is no API server of Kubernetes: <html>nothing here</html>" in said
+
+
+def test_other_refusals_are_shown_as_they_are(api: ApiServer, cluster: Cluster) -> None:
+    api.answers[PODS] = refusal(422, "spec is invalid")
+    assert told(ApiError, cluster) == f"the cluster at {api.address} refused GET {PODS}: spec is invalid"
+
+
+def test_an_authority_that_is_no_certificate(tmp_path: Path) -> None:
+    authority = {"certificate-authority-data": "bm90aGluZw=="}
+    kubeconfig = write_kubeconfig(tmp_path / "config", "https://127.0.0.1:1", cluster=authority)
+    assert "the certificates of the context 'one'" in told(ClusterError, Cluster(find(str(kubeconfig), None)))
+
+
+# -- the API server starts again ---------------------------------------------------------------------------------------
+
+
+def in_turn(*answers: Answer) -> Iterator[Answer]:
+    yield from answers
+    while True:
+        yield answers[-1]
+
+
+def test_a_busy_server_that_has_answered_before_is_asked_again(api: ApiServer, cluster: Cluster) -> None:
+    turns = in_turn(items(), refusal(503, "starting"), refusal(429, "too many requests"), items({"kind": "Pod"}))
+    api.answers[PODS] = lambda: next(turns)
+    assert cluster.items(PODS) == []
+    assert cluster.items(PODS) == [{"kind": "Pod"}]
+    assert len(api.asked) == 4
+
+
+def test_a_server_that_never_answered_is_not_waited_for(api: ApiServer, cluster: Cluster) -> None:
+    api.answers[PODS] = refusal(503, "starting")
+    assert "is busy or starting: starting" in told(AwayError, cluster)
+    assert len(api.asked) == 1
+
+
+def test_a_server_that_went_away_and_comes_back_on_its_port(tmp_path: Path) -> None:
+    with serving() as first:
+        first.answers[PODS] = items()
+        port = int(first.server.server_address[1])
+        asking = Cluster(find(str(first.kubeconfig(tmp_path)), None))
+        assert asking.items(PODS) == []
+    with serving(port) as second:
+        second.answers[PODS] = items({"kind": "Pod"})
+        assert asking.items(PODS) == [{"kind": "Pod"}]
+
+
+def test_a_server_that_stays_away_is_told_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connecting, "_PATIENCE_SECONDS", 0.1)
+    with serving() as server:
+        server.answers[PODS] = items()
+        asking = Cluster(find(str(server.kubeconfig(tmp_path)), None))
+        asking.items(PODS)
+    assert "does not answer: Connection refused" in told(AwayError, asking)
+
+
+def test_rights_that_a_starting_server_has_not_read_yet(api: ApiServer, cluster: Cluster) -> None:
+    denied = refusal(403, 'User "ann" cannot list resource "pods"')
+    turns = in_turn(items(), refusal(503, "starting"), denied, items({"kind": "Pod"}))
+    api.answers[PODS] = lambda: next(turns)
+    cluster.items(PODS)
+    assert cluster.items(PODS) == [{"kind": "Pod"}]
+
+
+# -- what is passed on -------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_of_the_server_in_the_pod_is_given_as_it_is(api: ApiServer, cluster: Cluster) -> None:
+    path = f"{path_in('models', 'pods', 'a:5001', 'proxy')}/ready"
+    api.answers[path] = 503, {"status": "starting"}
+    assert cluster.passed_on(path, 5).status == 503
+
+
+def test_a_refusal_of_the_api_server_to_pass_on_is_an_error(api: ApiServer, cluster: Cluster) -> None:
+    path = f"{path_in('models', 'pods', 'a:5001', 'proxy')}/ready"
+    api.answers[path] = refusal(403, 'User "ann" cannot get resource "pods/proxy"')
+    with pytest.raises(ForbiddenError, match="ann has no right to get pods/proxy"):
+        cluster.passed_on(path, 5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "failures"),
+    [
+        ({}, []),
+        ({"kubeconfig": UNKNOWN, "context": "prod"}, []),
+        (UNKNOWN, []),
+        ({"host": "x"}, [Failure("cluster.host", "is not known; a cluster has kubeconfig and context")]),
+        ({"context": 3}, [Failure("cluster.context", "must be a name, not 3")]),
+        ({"kubeconfig": ""}, [Failure("cluster.kubeconfig", "must be a path, not ''")]),
+    ],
+)
+def test_the_connection_is_checked(spec: object, failures: list[Failure]) -> None:
+    assert check_cluster(spec) == failures
