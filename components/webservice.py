@@ -35,6 +35,10 @@ class DeploymentArgs(TypedDict):
     """CPUs that each may use; by default all."""
     memory_bytes: NotRequired[int | None]
     """Memory that each may use; by default all."""
+    cpus_promised: NotRequired[float | None]
+    """CPUs that are kept for each, where a target does so."""
+    memory_bytes_promised: NotRequired[int | None]
+    """Memory that is kept for each, where a target does so."""
 
 
 class WebserviceArgs(TypedDict):
@@ -99,4 +103,6 @@ def _deployment(args: DeploymentArgs) -> Deployment:
         replicas=args.get("replicas", 1),
         cpus=args.get("cpus"),
         memory_bytes=args.get("memory_bytes"),
+        cpus_promised=args.get("cpus_promised"),
+        memory_bytes_promised=args.get("memory_bytes_promised"),
     )

@@ -6,8 +6,12 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from infra.config import (
+    ComputeTarget,
     ContainerDeployment,
     ContainerTarget,
+    Deployment,
+    KubernetesDeployment,
+    KubernetesTarget,
     LayoutRegistry,
     LocalDeployment,
     LocalTarget,
@@ -17,18 +21,21 @@ from infra.config import (
 from infra.plan import ServicePlan
 from infra.problems import Problem, near
 
-Targets = Mapping[str, LocalTarget | ContainerTarget]
+Targets = Mapping[str, ComputeTarget]
 
 _LONGEST_SOCKET_PATH = 107
 # In bytes (unix(7), sun_path without its end). The services' sockets are named like their containers.
 _SOCKET_PATH = "/run/slipway/slipway-{workspace}-{service}-{deployment}-01234567-99.sock"
 
 
-def port_of(deployment: LocalDeployment | ContainerDeployment) -> int:
-    """The port of the host that a service is reached at; as Azure's, where none is given."""
-    if deployment.port is not None:
-        return deployment.port
-    return 443 if deployment.ssl_enabled else 80
+def port_of(deployment: Deployment) -> int:
+    """The port that a service is reached at; as Azure's, where none is given."""
+    match deployment:
+        case LocalDeployment():
+            return deployment.port
+        case ContainerDeployment() | KubernetesDeployment():
+            otherwise = 443 if deployment.ssl_enabled else 80
+            return otherwise if deployment.port is None else deployment.port
 
 
 def check(
@@ -44,6 +51,8 @@ def check(
                 "cannot be honoured by a local target, where a service has one deployment; remove it, or deploy to "
                 "another kind of target",
             )
+        if isinstance(target, ContainerTarget):
+            yield from _limits(name, service, file)
     for name, plan in plans.items():
         target = targets.get(plan.compute_target)
         if isinstance(target, ContainerTarget) and isinstance(plan.deployment, ContainerDeployment):
@@ -54,14 +63,33 @@ def check(
     yield from _ports(plans, targets, file)
 
 
+def _limits(name: str, service: Service, file: str) -> Iterator[Problem]:
+    for key, variant in service.deployments.items():
+        resources = variant.container_resource_requirements
+        given = (
+            {}
+            if resources is None
+            else {"cpuLimit": resources.cpu_limit, "memoryInGBLimit": resources.memory_in_gb_limit}
+        )
+        for field, value in given.items():
+            if value is not None:
+                yield Problem(
+                    file,
+                    f"services.{name}.deployments.{key}.containerResourceRequirements.{field}",
+                    "cannot be honoured by a container target, where `cpu` and `memoryInGB` are the limits; remove it, "
+                    "or deploy to another kind of target",
+                )
+
+
 def check_registry(targets: Targets, registry: object, file: str) -> Iterator[Problem]:
     """Yields a registry that the engines of targets cannot pull from."""
     for name, target in targets.items():
-        if isinstance(target, ContainerTarget) and isinstance(registry, LayoutRegistry):
+        if isinstance(target, ContainerTarget | KubernetesTarget) and isinstance(registry, LayoutRegistry):
+            who, verb = ("Docker engine", "has") if isinstance(target, ContainerTarget) else ("cluster", "is")
             yield Problem(
                 file,
                 "registry",
-                f"is an image layout on this machine, from which no Docker engine pulls, and computeTargets.{name} has "
+                f"is an image layout on this machine, from which no {who} pulls, and computeTargets.{name} {verb} "
                 f"one; choose `kind: service` with a port, or `kind: external` with an address",
             )
         elif isinstance(registry, ServiceRegistry) and not registry.is_reached_by_others and _is_remote(target):
@@ -73,7 +101,7 @@ def check_registry(targets: Targets, registry: object, file: str) -> Iterator[Pr
             )
 
 
-def _is_remote(target: LocalTarget | ContainerTarget) -> bool:
+def _is_remote(target: ComputeTarget) -> bool:
     """Whether services run on another machine."""
     host = urlsplit(target.host).hostname if isinstance(target, ContainerTarget) else None
     return host is not None and host != "localhost" and not host.startswith("127.") and host != "::1"
@@ -125,6 +153,8 @@ def _ports(plans: Mapping[str, ServicePlan], targets: Targets, file: str) -> Ite
     owners: dict[tuple[str, int], str] = {}
     for name, plan in plans.items():
         target = targets.get(plan.compute_target)
+        if isinstance(target, KubernetesTarget):
+            continue  # a Service has an address of its own
         if isinstance(plan.deployment, ContainerDeployment) and isinstance(target, ContainerTarget):
             host, where = target.host, f"on {target.host}"
         else:

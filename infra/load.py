@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from infra import builds, config, hosts, preflight, references
+from infra import builds, clusters, config, hosts, preflight, references
 from infra.config import (
     ContainerDeployment,
+    ContainerResources,
     ContainerTarget,
     InferenceConfig,
-    LocalDeployment,
+    KubernetesDeployment,
+    KubernetesTarget,
     LocalTarget,
     Section,
     Service,
@@ -92,6 +94,7 @@ class _Loader:
         self.problems += references.check(shaped, services, known, self.file)
         self.problems += references.check_packages(shaped_packages, packages, known, self.file)
         self.problems += hosts.check(shaped, services, targets, workspace.name if workspace else "", self.file)
+        self.problems += clusters.check(shaped, services, targets, workspace.name if workspace else "", self.file)
         self.problems += hosts.check_registry(targets, registry, self.file)
         self.problems += builds.check_uses(*_built_uses(packages, services, targets, environments), registry, self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
@@ -142,7 +145,7 @@ class _Loader:
         self,
         name: str,
         service: Service,
-        targets: Mapping[str, LocalTarget | ContainerTarget],
+        targets: Mapping[str, config.ComputeTarget],
         environments: dict[str, EnvironmentPlan],
         models: Mapping[str, config.Model],
     ) -> ServicePlan | None:
@@ -167,7 +170,7 @@ class _Loader:
         name: str,
         service: Service,
         variant: ServiceDeployment,
-        deployment: LocalDeployment | ContainerDeployment | None,
+        deployment: config.Deployment | None,
         environments: dict[str, EnvironmentPlan],
         models: Mapping[str, config.Model],
     ) -> DeploymentPlan | None:
@@ -199,12 +202,21 @@ class _Loader:
             startup_timeout_seconds=_first(variant.startup_timeout_seconds, service.startup_timeout_seconds),
             weight=100 if only else service.traffic.get(name, 0),
         )
-        if isinstance(deployment, ContainerDeployment):
-            return replace(
-                plan,
-                replicas=_first(variant.num_replicas, deployment.num_replicas),
-                resources=_first(variant.container_resource_requirements, deployment.container_resource_requirements),
-            )
+        own = variant.container_resource_requirements
+        match deployment:
+            case ContainerDeployment():
+                limits = None if own is None else ContainerResources(cpu=own.cpu, memory_in_gb=own.memory_in_gb)
+                return replace(
+                    plan,
+                    replicas=_first(variant.num_replicas, deployment.num_replicas),
+                    resources=_first(limits, deployment.container_resource_requirements),
+                )
+            case KubernetesDeployment():
+                return replace(
+                    plan,
+                    replicas=_first(variant.num_replicas, _first(deployment.num_replicas, 1)),
+                    resources=_first(own, deployment.container_resource_requirements),
+                )
         return plan
 
     def _package(
@@ -233,19 +245,19 @@ class _Loader:
         images: config.Images,
         packages: Mapping[str, PackagePlan],
         services: Mapping[str, ServicePlan],
-        targets: Mapping[str, LocalTarget | ContainerTarget],
+        targets: Mapping[str, config.ComputeTarget],
         environments: Mapping[str, EnvironmentPlan],
     ) -> tuple[ImagePlan | None, ImagePlan | None]:
         """What images of services begin with, and what routers run, where there are any; they must fit."""
         uses = list(_image_uses(packages, services, targets))
-        hosts_used = [name for name, target in targets.items() if isinstance(target, ContainerTarget)]
-        if not uses and not hosts_used:
+        routed = list(_router_uses(services, targets))
+        if not uses and not routed:
             return None, None
         # Only a stack that makes images pays for looking.
         from infra.images import ImageFinder, platform_mistake, version_mistake
 
         finder = ImageFinder(images, self.made_images, self.report)
-        router = finder.find("router", f"computeTargets.{hosts_used[0]}") if hosts_used else None
+        router = finder.find("router", routed[0]) if routed else None
         python = finder.find("python", uses[0].path) if uses else None
         if python is None:
             return None, router
@@ -328,7 +340,7 @@ class _ImageUse:
 def _image_uses(
     packages: Mapping[str, PackagePlan],
     services: Mapping[str, ServicePlan],
-    targets: Mapping[str, LocalTarget | ContainerTarget],
+    targets: Mapping[str, config.ComputeTarget],
 ) -> Iterator[_ImageUse]:
     for name, package in packages.items():
         for index, platform in enumerate(package.platforms):
@@ -336,16 +348,29 @@ def _image_uses(
             yield _ImageUse(path, platform, f"{path}.platforms[{index}]", package.environment)
     for name, service in services.items():
         target = targets[service.compute_target]
-        if isinstance(target, ContainerTarget):
+        if isinstance(target, ContainerTarget | KubernetesTarget):
             where = f"computeTargets.{service.compute_target}.platform"
             for deployment in service.deployments.values():
                 yield _ImageUse(f"services.{name}", target.platform, where, deployment.environment)
 
 
+def _router_uses(services: Mapping[str, ServicePlan], targets: Mapping[str, config.ComputeTarget]) -> Iterator[str]:
+    """What has a router: every Docker host, and services of clusters that nothing else there would do it for."""
+    for name, target in targets.items():
+        if isinstance(target, ContainerTarget):
+            yield f"computeTargets.{name}"
+    for name, service in services.items():
+        target = targets[service.compute_target]
+        match service.deployment, target:
+            case KubernetesDeployment() as deployment, KubernetesTarget():
+                if clusters.has_router(deployment, target, len(service.deployments)):
+                    yield f"services.{name}"
+
+
 def _built_uses(
     packages: Mapping[str, PackagePlan],
     services: Mapping[str, ServicePlan],
-    targets: Mapping[str, LocalTarget | ContainerTarget],
+    targets: Mapping[str, config.ComputeTarget],
     environments: Mapping[str, EnvironmentPlan],
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Who uses environments that Docker builds: processes on this machine, and images."""

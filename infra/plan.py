@@ -9,12 +9,11 @@ from pathlib import Path
 
 from infra.builds import BuildPlan
 from infra.config import (
-    ContainerDeployment,
+    ComputeTarget,
     ContainerResources,
-    ContainerTarget,
+    Deployment,
     Images,
-    LocalDeployment,
-    LocalTarget,
+    KubernetesResources,
     Model,
     SecretReference,
     Workspace,
@@ -66,7 +65,7 @@ class DeploymentPlan:
     weight: int = 100
     """Percent of the service's requests."""
     replicas: int = 1
-    resources: ContainerResources = field(default_factory=ContainerResources)
+    resources: ContainerResources | KubernetesResources = field(default_factory=ContainerResources)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class ServicePlan:
     """A service: where it runs, what it gets there, and its deployments by name."""
 
     compute_target: str
-    deployment: LocalDeployment | ContainerDeployment
+    deployment: Deployment
     deployments: Mapping[str, DeploymentPlan]
     """One, named `default`, unless the configuration names several."""
 
@@ -118,7 +117,7 @@ class StackPlan:
 
     workspace: Workspace
     registry: LayoutRegistry | ServiceRegistry | ExternalRegistry
-    compute_targets: Mapping[str, LocalTarget | ContainerTarget]
+    compute_targets: Mapping[str, ComputeTarget]
     environments: Mapping[str, EnvironmentPlan]
     models: Mapping[str, Model]
     services: Mapping[str, ServicePlan]

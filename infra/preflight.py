@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from components.registry import TIERS
-from infra.config import ONLY_DEPLOYMENT, ExternalRegistry, Model, ServiceRegistry
+from infra.config import ONLY_DEPLOYMENT, ExternalRegistry, KubernetesDeployment, Model, ServiceRegistry
 from infra.plan import DeploymentPlan, PackagePlan, ServicePlan
 from infra.problems import Problem
 from infra.requirements import unreadable
@@ -16,6 +16,8 @@ from provider.entry_script import inspect_entry_script
 
 _LARGEST_SAMPLE = 65536
 # In bytes: a sample is kept in the state and in the store's index.
+_LARGEST_IN_A_CLUSTER = 700_000
+# In bytes: a ConfigMap has 1 MiB, in base64.
 
 
 def check_registry(registry: object, root: Path, file: str) -> Iterator[Problem]:
@@ -68,6 +70,8 @@ def check_services(services: Mapping[str, ServicePlan], file: str) -> Iterator[P
         for key, deployment in service.deployments.items():
             path = f"services.{name}" if key == ONLY_DEPLOYMENT else f"services.{name}.deployments.{key}"
             yield from _check_deployment(deployment, path, file)
+            if isinstance(service.deployment, KubernetesDeployment):
+                yield from _check_sample_size(deployment, path, file)
 
 
 def check_packages(packages: Mapping[str, PackagePlan], file: str) -> Iterator[Problem]:
@@ -80,6 +84,18 @@ def _check_deployment(deployment: DeploymentPlan, path: str, file: str) -> Itera
     yield from _check_script(deployment, path, file)
     if deployment.sample_request is not None and not deployment.sample_request.is_file():
         yield Problem(file, f"{path}.sampleRequest", f"{deployment.sample_request} is no file; mend the path")
+
+
+def _check_sample_size(deployment: DeploymentPlan, path: str, file: str) -> Iterator[Problem]:
+    sample = deployment.sample_request
+    size = sample.stat().st_size if sample is not None and sample.is_file() else 0
+    if size > _LARGEST_IN_A_CLUSTER:
+        yield Problem(
+            file,
+            f"{path}.sampleRequest",
+            f"{sample} has {size} bytes, and a cluster keeps no more than {_LARGEST_IN_A_CLUSTER} of a sample; give a "
+            f"smaller one",
+        )
 
 
 def _check_script(deployment: DeploymentPlan | PackagePlan, path: str, file: str) -> Iterator[Problem]:

@@ -73,7 +73,16 @@ def _clean(location: Sequence[str | int]) -> list[str | int]:
 
 
 _REGISTRIES = ("layout", "service", "external")
-_BRANCHES = {"local", "container", "str", "InferenceConfig", "AzureEnvironment", "SecretReference", *_REGISTRIES}
+_BRANCHES = {
+    "local",
+    "container",
+    "kubernetes",
+    "str",
+    "InferenceConfig",
+    "AzureEnvironment",
+    "SecretReference",
+    *_REGISTRIES,
+}
 
 
 def _message(details: ErrorDetails, known: Sequence[str], section: str) -> str:

@@ -93,6 +93,19 @@ class _Stack:
                     self.workspace,
                 )
 
+            case config.KubernetesTarget() as target:
+                image = self.plan.router_image
+                return targets.kubernetes(
+                    name,
+                    target,
+                    self.plan.workspace.name,
+                    self.root,
+                    self.registry,
+                    None if image is None else self._copied("router", image),
+                    lambda *args: targets.service_image(self.registry, *self._python_image, target.platform, *args),
+                    self.workspace,
+                )
+
     @cached_property
     def _authority(self) -> sdk.CertificateAuthority:
         """Signs the certificates of services that are given none, and of a registry here that others reach."""
@@ -193,12 +206,14 @@ class _Stack:
         """What only the service's kind of target knows."""
         target = self.plan.compute_targets[service.compute_target]
         match service.deployment, target:
-            case config.ContainerDeployment() as deployment, config.ContainerTarget():
+            case config.ContainerDeployment() as deployment, config.ContainerTarget() as target:
                 return targets.container_settings(deployment, target, lambda: self._authority, self._secret)
+            case config.KubernetesDeployment() as deployment, config.KubernetesTarget() as target:
+                return targets.kubernetes_settings(deployment, target, lambda: self._authority, self._secret)
         return None
 
     def _deployment(self, deployment: DeploymentPlan) -> DeploymentArgs:
-        sample, memory = deployment.sample_request, deployment.resources.memory_in_gb
+        sample, limits = deployment.sample_request, targets.limits(deployment.resources)
         return {
             "models": [self.models[reference.name].served(reference.version) for reference in deployment.models],
             "entry_script": deployment.entry_script,
@@ -208,8 +223,10 @@ class _Stack:
             "sample_request": None if sample is None else str(sample),
             "weight": deployment.weight,
             "replicas": deployment.replicas,
-            "cpus": deployment.resources.cpu,
-            "memory_bytes": None if memory is None else int(memory * 2**30),
+            "cpus": limits.cpus,
+            "memory_bytes": limits.memory_bytes,
+            "cpus_promised": limits.cpus_promised,
+            "memory_bytes_promised": limits.memory_bytes_promised,
         }
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,27 @@ import pulumi
 
 from components import CopiedImage, Registry, ServiceImage
 from components.targets import ComputeTarget, LocalTarget
-from infra import config
-from infra.config import ContainerDeployment, LivenessProbe, SecretReference
+from infra import clusters, config
+from infra.config import ContainerDeployment, KubernetesDeployment, LivenessProbe, SecretReference
 from provider import sdk
 
 if TYPE_CHECKING:
-    from components.targets.base import Deployment
-    from components.targets.container import ContainerSettings, ImageSource
+    from components.targets.base import Deployment, ImageSource
+    from components.targets.cluster_settings import AutoScaling, KubernetesSettings, PullAccess
+    from components.targets.container import ContainerSettings
+    from components.targets.pods import Placement
 
 Secret = Callable[[SecretReference | None], "pulumi.Output[str] | None"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container gets, and what is promised to it."""
+
+    cpus: float | None
+    memory_bytes: int | None
+    cpus_promised: float | None = None
+    memory_bytes_promised: int | None = None
 
 
 def local(home: pulumi.Input[str], registry: Registry) -> ComputeTarget:
@@ -68,6 +81,76 @@ def container(
     return ContainerTarget(name, args, pulumi.ResourceOptions(parent=parent, providers=[provider]))
 
 
+def kubernetes(
+    name: str,
+    target: config.KubernetesTarget,
+    workspace: str,
+    root: Path,
+    registry: Registry,
+    router: CopiedImage | None,
+    images: ImageSource,
+    parent: pulumi.Resource,
+) -> ComputeTarget:
+    """A cluster, with the provider for it. `router`: the image, where a service there has a router."""
+    from components.targets.cluster_settings import Gateway, Ingress
+    from components.targets.kubernetes import KubernetesTarget, KubernetesTargetArgs
+    from components.targets.objects import ClusterProvider
+
+    kubeconfig = kubeconfig_of(target, root)
+    below = pulumi.ResourceOptions(parent=parent)
+    provider = ClusterProvider(f"{name}-cluster", kubeconfig, target.context, below)
+    cluster = {"kubeconfig": kubeconfig, "context": target.context}
+    ingress, gateway, limits, manager = target.ingress, target.gateway, target.limits, target.cert_manager
+    args: KubernetesTargetArgs = {
+        "workspace": workspace,
+        "cluster": {key: value for key, value in cluster.items() if value is not None},
+        "namespace": clusters.namespace_of(target, workspace),
+        "pod_security": target.pod_security if target.create_namespace else None,
+        "expose": target.expose,
+        "ingress": None
+        if ingress is None
+        else Ingress(
+            ingress.class_name, ingress.annotations, None if manager is None else (manager.kind, manager.issuer)
+        ),
+        "gateway": None if gateway is None else Gateway(gateway.name, gateway.namespace, gateway.section_name),
+        "pull_access": _pull_access(registry),
+        "placement": _placement(target),
+        "quota": target.quota,
+        "limits": {} if limits is None else limits.model_dump(by_alias=True),
+        "network_policy": target.network_policy,
+        "router_image": None if router is None else router.reference,
+        "images": images,
+    }
+    return KubernetesTarget(name, args, pulumi.ResourceOptions(parent=parent, providers=[provider]))
+
+
+def kubeconfig_of(target: config.KubernetesTarget, root: Path) -> str | None:
+    """The kubeconfig file of a target; None for the one that kubectl would use."""
+    if target.kubeconfig is None:
+        made = clusters.made_kubeconfig(target, root)
+        return None if made is None else str(made)
+    return str(root / Path(target.kubeconfig).expanduser())
+
+
+def _pull_access(registry: Registry) -> PullAccess | None:
+    from components.targets.cluster_settings import PullAccess
+
+    if registry.username is None or registry.password is None:
+        return None
+    return PullAccess(registry.location.apply(_host), registry.username, registry.password)
+
+
+def _placement(target: config.KubernetesTarget) -> Placement:
+    from components.targets.pods import Placement
+
+    architecture = {"kubernetes.io/arch": target.platform.partition("/")[2]}
+    return Placement(
+        node_selector={**architecture, **target.node_selector},
+        tolerations=[item.model_dump(by_alias=True, exclude_none=True) for item in target.tolerations],
+        priority_class=target.priority_class_name,
+    )
+
+
 def service_image(
     registry: Registry,
     base: CopiedImage,
@@ -101,6 +184,24 @@ def service_image(
     )
 
 
+def limits(resources: config.ContainerResources | config.KubernetesResources) -> Limits:
+    """What each container of a deployment gets."""
+    match resources:
+        case config.KubernetesResources():
+            return Limits(
+                cpus=resources.cpu_limit,
+                memory_bytes=_bytes(resources.memory_in_gb_limit),
+                cpus_promised=resources.cpu,
+                memory_bytes_promised=_bytes(resources.memory_in_gb),
+            )
+        case config.ContainerResources():
+            return Limits(cpus=resources.cpu, memory_bytes=_bytes(resources.memory_in_gb))
+
+
+def _bytes(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else int(gigabytes * 2**30)
+
+
 def container_settings(
     deployment: ContainerDeployment,
     target: config.ContainerTarget,
@@ -127,6 +228,63 @@ def container_settings(
         max_queue_wait_ms=deployment.max_queue_wait_ms,
         **_liveness(deployment.liveness_probe_requirements),
     )
+
+
+def kubernetes_settings(
+    deployment: KubernetesDeployment,
+    target: config.KubernetesTarget,
+    authority: Callable[[], sdk.CertificateAuthority],
+    secret: Secret,
+) -> KubernetesSettings:
+    """What a service asks of a cluster, in that target's words."""
+    from components.targets.cluster_settings import KubernetesSettings
+    from components.targets.pods import Liveness
+
+    probe = deployment.liveness_probe_requirements
+    elsewhere = target.gateway is not None or target.cert_manager is not None or deployment.ssl_cert is not None
+    return KubernetesSettings(
+        host=clusters.host_name(deployment, target),
+        tls=deployment.ssl_enabled,
+        certificate=secret(deployment.ssl_cert),
+        private_key=secret(deployment.ssl_key),
+        authority=authority() if deployment.ssl_enabled and not elsewhere else None,
+        auth=deployment.auth_enabled,
+        primary_key=secret(deployment.primary_key),
+        secondary_key=secret(deployment.secondary_key),
+        scaling=_scaling(deployment),
+        extended=_extended(deployment, target),
+        secrets={name: _known(secret(reference)) for name, reference in deployment.secrets.items()},
+        scoring_timeout_ms=deployment.scoring_timeout_ms,
+        max_concurrent_requests=deployment.max_concurrent_requests_per_container,
+        max_queue_wait_ms=deployment.max_queue_wait_ms,
+        liveness=Liveness()
+        if probe is None
+        else Liveness(
+            probe.period_seconds, probe.timeout_seconds, probe.failure_threshold, probe.initial_delay_seconds
+        ),
+        priority_class=deployment.priority_class_name,
+    )
+
+
+def _scaling(deployment: KubernetesDeployment) -> AutoScaling | None:
+    from components.targets.cluster_settings import AutoScaling
+
+    scaler = deployment.auto_scaler
+    if scaler is None or not scaler.autoscale_enabled:
+        return None
+    return AutoScaling(
+        scaler.min_replicas, scaler.max_replicas, scaler.target_utilization, scaler.refresh_period_in_seconds
+    )
+
+
+def _extended(deployment: KubernetesDeployment, target: config.KubernetesTarget) -> dict[str, int]:
+    """Extended resource -> how many a pod gets."""
+    known = clusters.accelerators_of(target)
+    asked = {**({clusters.GPU: deployment.gpu_cores} if deployment.gpu_cores else {}), **deployment.accelerators}
+    counts: dict[str, int] = {}
+    for name, count in asked.items():
+        counts[known[name]] = counts.get(known[name], 0) + count
+    return counts
 
 
 def host_name(deployment: ContainerDeployment, target: config.ContainerTarget) -> str | None:

@@ -29,6 +29,28 @@ class Deployment:
     """Limit of each one; None: the host's."""
     memory_bytes: int | None = None
     """Limit of each one; None: the host's."""
+    cpus_promised: float | None = None
+    """What is kept for each one, where a target does so; None: what the target thinks fit."""
+    memory_bytes_promised: int | None = None
+    """What is kept for each one, where a target does so; None: what the target thinks fit."""
+
+
+class Image(Protocol):
+    """The image of one deployment, for targets that run containers."""
+
+    reference: pulumi.Output[str]
+    """`HOST/REPOSITORY@DIGEST`, as a container runtime pulls it."""
+    revision: pulumi.Output[str]
+    """Names what the image is made from."""
+
+
+class ImageSource(Protocol):
+    """Makes the images that containers run."""
+
+    def __call__(
+        self, name: str, service: str, key: str, port: int, deployment: Deployment, parent: pulumi.Resource
+    ) -> Image:
+        """The image of the deployment `key` of `service`, which listens on `port`; resources are named from `name`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +80,10 @@ class Deployed:
     """Where the service's interface is described."""
     more: Mapping[str, Any]
     """What else a stack tells of it, by the names of its outputs."""
+
+
+STATES = ("Healthy", "Transitioning", "Unhealthy", "Unschedulable", "Failed")
+"""From best to worst: a service is as well as the worst of its deployments."""
 
 
 class ComputeTarget(Protocol):

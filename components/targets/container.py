@@ -15,13 +15,14 @@ import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NotRequired, Protocol, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 import pulumi
 import pulumi_docker as docker
 
-from components.targets.base import Deployed, Deployment, Service
+from components.targets.base import STATES, Deployed, Deployment, ImageSource, Service
+from components.targets.secrets import access_keys, mark
 from provider import sdk
 from provider.router import container as router
 
@@ -40,26 +41,6 @@ _LIVES = (
     "import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); "
     "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in s.recv(64))"
 )
-# From best to worst: a service is as well as the worst of its deployments.
-_STATES = ("Healthy", "Transitioning", "Unhealthy", "Unschedulable", "Failed")
-
-
-class Image(Protocol):
-    """The image of one deployment."""
-
-    reference: pulumi.Output[str]
-    """`HOST/REPOSITORY@DIGEST`, as the engine pulls it."""
-    revision: pulumi.Output[str]
-    """Names what the image is made from."""
-
-
-class ImageSource(Protocol):
-    """Makes the images that containers run."""
-
-    def __call__(
-        self, name: str, service: str, key: str, port: int, deployment: Deployment, parent: pulumi.Resource
-    ) -> Image:
-        """The image of the deployment `key` of `service`, which listens on `port`; resources are named from `name`."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +228,7 @@ class ContainerTarget(pulumi.ComponentResource):
             for key, deployment in service.deployments.items()
         }
         more: dict[str, Any] = {}
-        access = self._tls(name, service.name, settings, parent, more) | _keys(name, settings, parent, more)
+        access = self._tls(name, service.name, settings, parent, more) | self._keys(name, settings, parent, more)
         route = self._route(name, service, settings, running, access, parent)
         states = pulumi.Output.all(*(endpoint.state for _, endpoint in running.values()))
         if len(service.deployments) > 1:
@@ -260,7 +241,7 @@ class ContainerTarget(pulumi.ComponentResource):
                 for key, (containers, endpoint) in running.items()
             }
         return Deployed(
-            state=pulumi.Output.all(states, route.scoring_uri).apply(lambda known: max(known[0], key=_STATES.index)),
+            state=pulumi.Output.all(states, route.scoring_uri).apply(lambda known: max(known[0], key=STATES.index)),
             revision=route.revision,
             scoring_uri=route.scoring_uri,
             swagger_uri=route.swagger_uri,
@@ -270,7 +251,7 @@ class ContainerTarget(pulumi.ComponentResource):
     def _deployment(self, wanted: _Wanted) -> tuple[pulumi.Output[_Running], sdk.Endpoint]:
         deployment = wanted.deployment
         image = self._images(wanted.name, wanted.service, wanted.key, SERVICE_PORT, deployment, wanted.parent)
-        secrets = _mark(wanted.settings.secrets)
+        secrets = mark(wanted.settings.secrets)
         running = pulumi.Output.all(image.revision, image.reference, secrets).apply(
             lambda known: self._containers(wanted, _revision(wanted, known[0], known[2]), known[1])
         )
@@ -412,6 +393,15 @@ class ContainerTarget(pulumi.ComponentResource):
         more["caCertificate"] = settings.authority.certificate
         return {"certificate": certificate.certificate, "private_key": certificate.private_key}
 
+    @staticmethod
+    def _keys(name: str, settings: ContainerSettings, parent: pulumi.Resource, more: dict[str, Any]) -> _Access:
+        """The keys that clients may send; `more` gets them too, for whoever is to hand them out."""
+        if not settings.auth:
+            return {}
+        keys = access_keys(name, settings.primary_key, settings.secondary_key, parent)
+        more |= {f"{which}Key": key for which, key in keys.items()}
+        return {"primary_key": keys["primary"], "secondary_key": keys["secondary"]}
+
     def _names(self, settings: ContainerSettings) -> list[str]:
         """The names that clients may connect to."""
         host = urlsplit(self._engine["host"]).hostname
@@ -462,22 +452,6 @@ class ContainerTarget(pulumi.ComponentResource):
         )
 
 
-def _keys(name: str, settings: ContainerSettings, parent: pulumi.Resource, more: dict[str, Any]) -> _Access:
-    """The keys that clients may send; `more` gets them too, for whoever is to hand them out."""
-    if not settings.auth:
-        return {}
-    below = pulumi.ResourceOptions(parent=parent)
-    given = {"primary": settings.primary_key, "secondary": settings.secondary_key}
-    keys = {
-        which: sdk.AccessKey(f"{name}-{which}-key", {"name": f"{name}-{which}"}, below).key
-        if key is None
-        else pulumi.Output.secret(key)
-        for which, key in given.items()
-    }
-    more |= {f"{which}Key": key for which, key in keys.items()}
-    return {"primary_key": keys["primary"], "secondary_key": keys["secondary"]}
-
-
 def _socket(container: str) -> str:
     return f"{router.SOCKETS}/{container}.sock"
 
@@ -489,19 +463,6 @@ def _revision(wanted: _Wanted, image: str, secrets: str) -> str:
     limited = [deployment.cpus is not None, deployment.memory_bytes is not None]
     identity = [wanted.environment(), settings.gpus, list(settings.devices), _user(wanted.service), limited, secrets]
     return hashlib.sha256(json.dumps([image, identity], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _mark(secrets: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
-    """Changes with the secrets, and is none: it stands in names. To guess a secret by it takes long for each try."""
-    if not secrets:
-        return pulumi.Output.from_input("")
-    return pulumi.Output.unsecret(
-        pulumi.Output.all(**secrets).apply(
-            lambda known: hashlib.scrypt(
-                json.dumps(known, sort_keys=True).encode(), salt=b"slipway", n=2**15, r=8, p=1, maxmem=2**26, dklen=8
-            ).hex()
-        )
-    )
 
 
 def _user(service: str) -> int:

@@ -9,9 +9,12 @@ from infra.config.base import NAMESPACE, AssetName, DnsLabel, Secret, SecretRefe
 from infra.config.deployments import (
     AZURE_DEPLOYMENT_FIELDS,
     DEPLOYMENTS,
+    AutoScaler,
     ContainerDeployment,
     ContainerResources,
     Deployment,
+    KubernetesDeployment,
+    KubernetesResources,
     LivenessProbe,
     LocalDeployment,
 )
@@ -22,7 +25,7 @@ from infra.config.packages import Package
 from infra.config.registry import REGISTRY_FIELDS, ExternalRegistry, LayoutRegistry, Registry, ServiceRegistry, Webhook
 from infra.config.services import ONLY_DEPLOYMENT, InferenceConfig, Service, ServiceDeployment
 from infra.config.stack import StackConfig
-from infra.config.targets import ComputeTarget, ContainerTarget, LocalTarget
+from infra.config.targets import ComputeTarget, ContainerTarget, KubernetesTarget, LocalTarget, Toleration
 from infra.config.workspace import Workspace
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "ONLY_DEPLOYMENT",
     "REGISTRY_FIELDS",
     "AssetName",
+    "AutoScaler",
     "AzureDocker",
     "AzureEnvironment",
     "AzurePython",
@@ -46,6 +50,9 @@ __all__ = [
     "ExternalRegistry",
     "Images",
     "InferenceConfig",
+    "KubernetesDeployment",
+    "KubernetesResources",
+    "KubernetesTarget",
     "LayoutRegistry",
     "LivenessProbe",
     "LocalDeployment",
@@ -61,6 +68,7 @@ __all__ = [
     "ServiceDeployment",
     "ServiceRegistry",
     "StackConfig",
+    "Toleration",
     "Webhook",
     "Workspace",
     "field_names",

@@ -36,7 +36,7 @@ class LocalDeployment(Section):
 
 
 def _azure_name(name: str) -> str:
-    return "memoryInGB" if name == "memory_in_gb" else to_camel(name)
+    return {"memory_in_gb": "memoryInGB", "memory_in_gb_limit": "memoryInGBLimit"}.get(name, to_camel(name))
 
 
 class ContainerResources(Section):
@@ -51,7 +51,7 @@ class ContainerResources(Section):
 
 
 class LivenessProbe(Section):
-    """How the engine looks whether a container lives. Azure's `livenessProbeRequirements`."""
+    """How the target looks whether a container lives. Azure's `livenessProbeRequirements`."""
 
     period_seconds: Annotated[int, Field(ge=1)] = 10
     """How often it is asked."""
@@ -60,7 +60,7 @@ class LivenessProbe(Section):
     timeout_seconds: Annotated[int, Field(ge=1)] = 2
     """How long an answer may take."""
     success_threshold: Literal[1] = 1
-    """After how many answers it lives again: an engine knows of one alone."""
+    """After how many answers it lives again: targets know of one alone."""
     failure_threshold: Annotated[int, Field(ge=1)] = 3
     """After how many answers that did not come it counts as unhealthy."""
 
@@ -111,33 +111,156 @@ class ContainerDeployment(Section):
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> Self:
-        if (self.ssl_cert is None) != (self.ssl_key is None):
-            raise ValueError("sslCert and sslKey go together: give both, or none")
-        if self.ssl_cert is not None and not self.ssl_enabled:
-            raise ValueError("has a certificate, and sslEnabled is not true; set it, or remove sslCert and sslKey")
-        if (self.primary_key or self.secondary_key) and not self.auth_enabled:
-            raise ValueError("has a key, and authEnabled is not true; set it, or remove the keys")
-        if self.cname is not None and self.dns_name_label is not None:
-            raise ValueError("has a cname beside a dnsNameLabel: a service has one host name, remove one of them")
+        _check_access(self)
         return self
 
 
-Deployment = LocalDeployment | ContainerDeployment
+def _check_access(deployment: ContainerDeployment | KubernetesDeployment) -> None:
+    """Raises ValueError where what says who gets in does not fit together."""
+    if (deployment.ssl_cert is None) != (deployment.ssl_key is None):
+        raise ValueError("sslCert and sslKey go together: give both, or none")
+    if deployment.ssl_cert is not None and not deployment.ssl_enabled:
+        raise ValueError("has a certificate, and sslEnabled is not true; set it, or remove sslCert and sslKey")
+    if (deployment.primary_key or deployment.secondary_key) and not deployment.auth_enabled:
+        raise ValueError("has a key, and authEnabled is not true; set it, or remove the keys")
+    if deployment.cname is not None and deployment.dns_name_label is not None:
+        raise ValueError("has a cname beside a dnsNameLabel: a service has one host name, remove one of them")
+
+
+class KubernetesResources(Section):
+    """What one pod is promised, and its limits."""
+
+    model_config = ConfigDict(alias_generator=_azure_name)
+
+    cpu: Annotated[float, Field(ge=0.001, le=1024)] | None = None
+    """CPUs that a node keeps for it, 0.5 for half of one; by default 0.1, as Azure's."""
+    cpu_limit: Annotated[float, Field(ge=0.001, le=1024)] | None = None
+    """CPUs that it may use; by default no limit."""
+    memory_in_gb: Annotated[float, Field(ge=0.006, le=65536)] | None = None
+    """Memory in GB (2^30 bytes) that a node keeps for it; by default 0.5, as Azure's."""
+    memory_in_gb_limit: Annotated[float, Field(ge=0.006, le=65536)] | None = None
+    """Memory in GB that it may use; by default no limit."""
+
+    @model_validator(mode="after")
+    def _limits_are_higher(self) -> Self:
+        for name, least, most in (
+            ("cpu", self.cpu, self.cpu_limit),
+            ("memoryInGB", self.memory_in_gb, self.memory_in_gb_limit),
+        ):
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"promises more than it allows: {name} {least:g} is above {name}Limit {most:g}")
+        return self
+
+
+class AutoScaler(Section):
+    """How many pods run, by their load. Azure's `autoScaler`."""
+
+    autoscale_enabled: bool = True
+    """Whether pods are added and removed; false takes `numReplicas`."""
+    min_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    """The fewest pods."""
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = 10
+    """The most pods."""
+    refresh_period_in_seconds: Annotated[int, Field(ge=1, le=1800)] | None = None
+    """How soon after pods were added more may be; by default the cluster's own, 15 s."""
+    target_utilization: Annotated[int, Field(ge=1, le=100)] = 70
+    """Percent of the pods' `cpu` that is aimed at."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"has minReplicas {self.min_replicas} above maxReplicas {self.max_replicas}; mend one")
+        return self
+
+
+class KubernetesDeployment(Section):
+    """What a service gets on a Kubernetes cluster: the fields that AKS knows."""
+
+    compute_type: Literal["AKS", "aks", "kubernetes"] | None = None
+    """Azure's word for the kind of target; must fit the service's compute target."""
+    namespace: DnsLabel | None = None
+    """Where an Azure file says it; must be the target's."""
+    port: Port | None = None
+    """TCP port of the service; by default 80, and 443 with TLS."""
+    auto_scaler: AutoScaler | None = None
+    """How many pods run, by their load."""
+    num_replicas: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Pods that serve side by side, without an autoscaler; by default 1."""
+    container_resource_requirements: KubernetesResources = KubernetesResources()
+    """What one pod is promised, and its limits."""
+    gpu_cores: Annotated[int, Field(ge=0)] = 0
+    """GPUs of a pod: the target's accelerator `gpu`, nvidia.com/gpu by default."""
+    accelerators: Mapping[AssetName, Annotated[int, Field(ge=1)]] = {}
+    """How many a pod gets of the accelerators that the target names: `{slice: 1}`."""
+    liveness_probe_requirements: LivenessProbe | None = None
+    """How the cluster looks whether a pod lives."""
+    ssl_enabled: bool = False
+    """Whether the service is reached over TLS."""
+    cname: Domain | None = None
+    """The service's host name, in its certificate and its URIs."""
+    dns_name_label: DnsLabel | None = None
+    """The service's host name below the target's `domain`."""
+    ssl_cert: Secret | None = Field(None, validation_alias=AliasChoices("sslCert", "sslCertificate"))
+    """The certificate and its chain (PEM), as `{secret: NAME}`; by default one of the target's cert-manager, or of the
+    workspace's own authority."""
+    ssl_key: Secret | None = None
+    """The certificate's key (PEM, no passphrase), as `{secret: NAME}`."""
+    auth_enabled: bool = False
+    """Whether requests need a key."""
+    primary_key: Secret | None = None
+    """A key, as `{secret: NAME}`; by default one that is generated."""
+    secondary_key: Secret | None = None
+    """The other key; by default one that is generated."""
+    scoring_timeout_ms: Annotated[int, Field(ge=1, le=1_740_000)] = 60_000
+    """Longest time in which a request is answered, then 504."""
+    max_concurrent_requests_per_container: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Calls of `run()` at a time in one pod; by default 1 (64 where it is a coroutine function)."""
+    max_queue_wait_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
+    """Longest wait of a request before `run()` is called, then 503; by default no limit of its own."""
+    app_insights_enabled: Literal[False] = False
+    """Azure's Application Insights, which is not there: the server has metrics of its own."""
+    secrets: Mapping[FileName, Secret] = {}
+    """Files below /run/secrets that the service finds, as `NAME: {secret: NAME}`."""
+    priority_class_name: Annotated[str, Field(min_length=1)] | None = None
+    """`PriorityClass` of its pods; by default the target's."""
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> Self:
+        _check_access(self)
+        if self.scales and self.num_replicas is not None:
+            raise ValueError("has numReplicas beside an autoScaler, which says how many run; remove one of them")
+        if self.gpu_cores and "gpu" in self.accelerators:
+            raise ValueError("has gpuCores beside accelerators.gpu, which are the same; remove one of them")
+        return self
+
+    @property
+    def scales(self) -> bool:
+        """Whether an autoscaler says how many pods run."""
+        return self.auto_scaler is not None and self.auto_scaler.autoscale_enabled
+
+
+Deployment = LocalDeployment | ContainerDeployment | KubernetesDeployment
 """What a service gets, whatever kind of target it is for."""
 
 UncheckedDeployment = SkipValidation[Deployment]
 """As it was written: which model it must fit is known once the service's target is."""
 
-DEPLOYMENTS: dict[str, type[Deployment]] = {"local": LocalDeployment, "container": ContainerDeployment}
+DEPLOYMENTS: dict[str, type[Deployment]] = {
+    "local": LocalDeployment,
+    "container": ContainerDeployment,
+    "kubernetes": KubernetesDeployment,
+}
 """The model for each kind of target."""
 
 AZURE_DEPLOYMENT_FIELDS = frozenset(
     {
         "autoScaler",
+        "cpuLimit",
         "dataCollection",
         "isDefault",
         "keys",
         "location",
+        "memoryInGBLimit",
         "namespace",
         "sslCertificate",
         "tokenAuthEnabled",

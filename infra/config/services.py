@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from infra.config.base import AssetName, Path, Section
-from infra.config.deployments import ContainerResources, UncheckedDeployment
+from infra.config.deployments import KubernetesResources, UncheckedDeployment
 from infra.config.environments import AzureEnvironment
 
 
@@ -69,8 +69,8 @@ class ServiceDeployment(Section):
     """How long `init()` may take."""
     num_replicas: Annotated[int, Field(ge=1, le=100)] | None = None
     """Containers that serve side by side."""
-    container_resource_requirements: ContainerResources | None = None
-    """Limits of one container."""
+    container_resource_requirements: KubernetesResources | None = None
+    """What one container gets: on a Docker host its limits, `cpu` and `memoryInGB`."""
 
 
 class Service(Section):

@@ -128,7 +128,7 @@ def _weights(deployments: Sequence[Deployment]) -> dict[str, int]:
 
 def mark_of(service: Service) -> tuple[str, str]:
     """Name and value of the variable that a process has once it has loaded this structure."""
-    return f"{MARK}{service.name}", hashlib.sha256(_structure(service).encode()).hexdigest()[:16]
+    return f"{MARK}{service.name}", hashlib.sha256(structure(service).encode()).hexdigest()[:16]
 
 
 def configuration(service: Service) -> str:
@@ -139,16 +139,16 @@ def configuration(service: Service) -> str:
         "global",
         f"  setenv {name} {value}",
     ]
-    text = "\n".join(lines) + "\n" + _structure(service)
+    text = "\n".join(lines) + "\n" + structure(service)
     for backend, servers in backends(service).items():
         text += _backend(service, backend)
         text += "".join(f"  server {name} {server.arguments}\n" for name, server in servers.items())
     return text
 
 
-def _structure(service: Service) -> str:
+def structure(service: Service) -> str:
     """The part of the file that only a reload changes."""
-    seconds = max(_SLOW_CLIENT_SECONDS, _server_seconds(service))
+    seconds = max(_SLOW_CLIENT_SECONDS, server_seconds(service))
     tls = f" ssl crt {certificate_file(service.name)} alpn h2,http/1.1" if service.tls else ""
     lines = [
         f"frontend {service.name}",
@@ -173,10 +173,11 @@ def _structure(service: Service) -> str:
 
 
 def _backend(service: Service, name: str) -> str:
-    return f"backend {name}\n  balance roundrobin\n  timeout server {_server_seconds(service)}s\n"
+    return f"backend {name}\n  balance roundrobin\n  timeout server {server_seconds(service)}s\n"
 
 
-def _server_seconds(service: Service) -> int:
+def server_seconds(service: Service) -> int:
+    """How long the router waits for a server's answer."""
     return math.ceil(service.scoring_timeout_ms / 1000) + _BEYOND_SCORING_SECONDS
 
 

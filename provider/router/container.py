@@ -29,7 +29,8 @@ _HERE = Path(__file__).parent
 def command(metrics_port: int | None = None) -> list[str]:
     """The container's entry point, whole. `metrics_port`: a port of the host's loopback for Prometheus; without it the
     numbers are on the socket `metrics.sock` in `RUNTIME` alone."""
-    return ["sh", "-c", (_HERE / "start.sh").read_text(), "slipway-router", _configuration(metrics_port)]
+    metrics = f"unix@{RUNTIME}/metrics.sock" if metrics_port is None else f"127.0.0.1:{metrics_port}"
+    return ["sh", "-c", (_HERE / "start.sh").read_text(), "slipway-router", global_configuration(metrics)]
 
 
 def health_command() -> list[str]:
@@ -42,8 +43,8 @@ def control(*arguments: str) -> list[str]:
     return ["sh", "-c", (_HERE / "control.sh").read_text(), "slipway-router", *arguments]
 
 
-def _configuration(metrics_port: int | None) -> str:
-    metrics = f"unix@{RUNTIME}/metrics.sock" if metrics_port is None else f"127.0.0.1:{metrics_port}"
+def global_configuration(metrics: str) -> str:
+    """What holds for all services of a router. `metrics`: where it listens for Prometheus."""
     text = (_HERE / "global.cfg").read_text()
     values = {"RUNTIME": RUNTIME, "METRICS": metrics, "HARD_STOP": f"{HARD_STOP_MINUTES}m"}
     for name, value in values.items():

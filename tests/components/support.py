@@ -29,6 +29,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "slipway:index:LocalService": {"revision": "abc"},
     "slipway:index:Endpoint": {"state": "Healthy", "message": ""},
     "slipway:index:AccessKey": {"key": "generated"},
+    "kubernetes:core/v1:Service": {"spec": {"clusterIP": "10.0.0.7", "ports": [{"nodePort": 30080}]}},
     "slipway:index:Route": {
         "scoringUri": "http://127.0.0.1:80/score",
         "swaggerUri": "http://127.0.0.1:80/swagger.json",
@@ -52,13 +53,13 @@ class Recorder(pulumi_mocks.Mocks):
         raise AssertionError(f"no function is called here: {args.token}")
 
 
-def declared(recorder: Recorder, plan: StackPlan) -> dict[str, Any]:
-    """Runs the program against the mocks; returns the stack's outputs, resolved."""
+def declared(recorder: Recorder, plan: StackPlan, root: Path = Path("/project")) -> dict[str, Any]:
+    """Runs the program against the mocks; returns the stack's outputs, resolved. `root`: the project's folder."""
     outputs: dict[str, Any] = {}
 
     @pulumi.runtime.test
     def program() -> pulumi.Output[None]:
-        return pulumi.Output.from_input(deploy(plan, Path("/project"), Path("/home"), "test")).apply(outputs.update)
+        return pulumi.Output.from_input(deploy(plan, root, Path("/home"), "test")).apply(outputs.update)
 
     program()
     return outputs

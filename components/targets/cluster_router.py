@@ -1,0 +1,149 @@
+"""The router of a service on Kubernetes, where nothing else in the cluster splits its traffic or speaks TLS: HAProxy as
+a Deployment of its own. Its configuration is a ConfigMap with its content's digest in the name, so that a change is a
+rolling update like that of any service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pulumi
+
+from components.targets import pods
+from components.targets.objects import ClusterObject, Place, disruption_budget
+from components.targets.pods import Placement, Resources
+from provider.router import cluster as router
+from provider.router.configuration import certificate_file
+from provider.router.container import RUNTIME, USER
+
+REPLICAS: Final = 2
+_FOLDER = "/etc/slipway-haproxy"
+_IDLE_SECONDS = 60
+"""How long a router that ends leaves idle connections open: their clients' next requests are answered."""
+_PATIENCE: Final = {"pulumi.com/timeoutSeconds": "300"}
+_RESOURCES = Resources(cpus=0.1, memory_bytes=64 * 2**20)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A deployment of the service."""
+
+    weight: int
+    """Percent of the requests."""
+    address: pulumi.Input[str]
+    """HOST:PORT of its Service."""
+
+
+@dataclass(frozen=True)
+class RouterArgs:
+    """What a router is made of."""
+
+    service: str
+    labels: Mapping[str, str]
+    image: pulumi.Input[str]
+    backends: Mapping[str, Backend]
+    """By deployment."""
+    scoring_timeout_ms: int
+    placement: Placement
+    pull_secret: str | None = None
+    certificate: pulumi.Input[str] | None = None
+    """The Secret with the certificate and its key; None: no TLS."""
+
+
+def declare(
+    place: Place, resource: str, args: RouterArgs, parent: pulumi.Resource, after: Sequence[pulumi.Resource]
+) -> ClusterObject:
+    """Declares the router's objects; returns its Deployment, which is there once the new configuration is served.
+
+    A configuration is made after `after`: traffic moves to what is there by then."""
+    name = f"{args.service}-router"
+    text = pulumi.Output.all(**{key: backend.address for key, backend in args.backends.items()}).apply(
+        lambda known: _configuration(args, known)
+    )
+    configuration = place.declare(
+        f"{resource}-configuration",
+        ("v1", "ConfigMap"),
+        text.apply(lambda known: f"{name}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"),
+        {"data": {router.FILE: text}, "immutable": True},
+        parent,
+        labels=args.labels,
+        after=after,
+    )
+    template = pulumi.Output.all(configuration.name, args.image, args.certificate).apply(
+        lambda known: _template(args, *known)
+    )
+    spec = {
+        "replicas": REPLICAS,
+        "revisionHistoryLimit": 2,
+        "progressDeadlineSeconds": 240,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "selector": {"matchLabels": dict(args.labels)},
+        "template": template,
+    }
+    disruption_budget(place, f"{resource}-disruption", name, args.labels, parent)
+    return place.declare(
+        f"{resource}-deployment",
+        ("apps/v1", "Deployment"),
+        name,
+        {"spec": spec},
+        parent,
+        labels=args.labels,
+        # The plugin waits for it: that it serves is what moves the traffic.
+        annotations=_PATIENCE,
+        after=after,
+    )
+
+
+def _configuration(args: RouterArgs, addresses: Mapping[str, str]) -> str:
+    return router.configuration(
+        args.service,
+        {key: backend.weight for key, backend in args.backends.items()},
+        addresses,
+        tls=args.certificate is not None,
+        scoring_timeout_ms=args.scoring_timeout_ms,
+    )
+
+
+def _template(args: RouterArgs, configuration: str, image: str, certificate: str | None) -> dict[str, Any]:
+    seconds = -(-args.scoring_timeout_ms // 1000)
+    grace = pods.STOP_SECONDS + max(_IDLE_SECONDS, seconds) + 5
+    volumes: list[dict[str, Any]] = [
+        {"name": "configuration", "configMap": {"name": configuration, "defaultMode": 0o440}},
+        {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+    ]
+    mounts: list[dict[str, Any]] = [
+        {"name": "configuration", "mountPath": _FOLDER, "readOnly": True},
+        {"name": "run", "mountPath": RUNTIME},
+    ]
+    if certificate is not None:
+        # HAProxy looks for the key beside the certificate, under this name.
+        file = certificate_file(args.service).rpartition("/")
+        items = [{"key": "tls.crt", "path": file[2]}, {"key": "tls.key", "path": f"{file[2]}.key"}]
+        volumes.append({"name": "tls", "secret": {"secretName": certificate, "defaultMode": 0o440, "items": items}})
+        mounts.append({"name": "tls", "mountPath": file[0], "readOnly": True})
+    probe = {"httpGet": {"path": "/ready", "port": "metrics"}, "timeoutSeconds": 5}
+    container = {
+        "name": "router",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": router.command(_FOLDER),
+        "ports": [
+            {"name": "http", "containerPort": router.PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": router.METRICS_PORT, "protocol": "TCP"},
+        ],
+        "resources": _RESOURCES.manifest(),
+        "securityContext": pods.CONTAINER_RIGHTS,
+        "readinessProbe": {**probe, "periodSeconds": 2},
+        "livenessProbe": {**probe, "periodSeconds": 30},
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(pods.STOP_SECONDS)]}}},
+        "volumeMounts": mounts,
+    }
+    shared = pods.pod_members(args.placement, args.labels, grace, args.pull_secret)
+    rights = {**shared["securityContext"], "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER}
+    return {
+        "metadata": {"labels": dict(args.labels)},
+        "spec": {**shared, "securityContext": rights, "volumes": volumes, "containers": [container]},
+    }

@@ -1,0 +1,92 @@
+"""What a Kubernetes target and its services are asked for, in words that `infra` and the components share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pulumi
+
+from components.targets.pods import Liveness
+from provider import sdk
+
+
+@dataclass(frozen=True)
+class Ingress:
+    """An ingress controller that lets requests in."""
+
+    class_name: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    issuer: tuple[str, str] | None = None
+    """Kind and name of cert-manager's issuer, where it makes the certificates."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that lets requests in, and splits them."""
+
+    name: str
+    namespace: str | None = None
+    section_name: str | None = None
+
+
+@dataclass(frozen=True)
+class PullAccess:
+    """How nodes get into the registry."""
+
+    registry: pulumi.Input[str]
+    """HOST[:PORT]."""
+    username: pulumi.Input[str]
+    password: pulumi.Input[str]
+
+
+@dataclass(frozen=True)
+class AutoScaling:
+    """How many pods run, by the CPU that they use."""
+
+    least: int
+    most: int
+    percent: int
+    """Of the CPU that a pod is promised."""
+    refresh_seconds: int | None = None
+    """How soon after pods were added more may be; None: the cluster's own."""
+
+
+@dataclass(frozen=True)
+class KubernetesSettings:
+    """What only this kind of target knows of a service."""
+
+    host: str | None = None
+    """Its host name, for clients outside the cluster."""
+    tls: bool = False
+    certificate: pulumi.Input[str] | None = None
+    """PEM chain; by default one of cert-manager or of the workspace's authority."""
+    private_key: pulumi.Input[str] | None = None
+    authority: sdk.CertificateAuthority | None = None
+    """Signs the certificate where none is given, and no cert-manager makes one."""
+    auth: bool = False
+    """Whether clients have to send a key."""
+    primary_key: pulumi.Input[str] | None = None
+    """By default one that is generated."""
+    secondary_key: pulumi.Input[str] | None = None
+    scaling: AutoScaling | None = None
+    """In the place of the deployments' replicas."""
+    extended: Mapping[str, int] = field(default_factory=dict)
+    """How many of each extended resource a pod gets."""
+    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    """Files below /run/secrets, by name."""
+    scoring_timeout_ms: int = 60_000
+    max_concurrent_requests: int | None = None
+    max_queue_wait_ms: int | None = None
+    liveness: Liveness = field(default_factory=Liveness)
+    priority_class: str | None = None
+    """By default the target's."""
+
+    def environment(self) -> dict[str, str]:
+        """What the scoring server is told of it."""
+        settings = {
+            "SCORING_TIMEOUT_MS": self.scoring_timeout_ms,
+            "SLIPWAY_MAX_CONCURRENT_REQUESTS": self.max_concurrent_requests,
+            "SLIPWAY_MAX_QUEUE_WAIT_MS": self.max_queue_wait_ms,
+        }
+        return {name: str(value) for name, value in settings.items() if value is not None}

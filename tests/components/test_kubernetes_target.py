@@ -1,0 +1,667 @@
+"""What a cluster is asked for: pods and their rights, what looks after them, and the order in which traffic moves."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime.mocks import MockMonitor
+
+from infra.config import (
+    AutoScaler,
+    ExternalRegistry,
+    KubernetesDeployment,
+    KubernetesResources,
+    KubernetesTarget,
+    LivenessProbe,
+    Model,
+    SecretReference,
+    ServiceRegistry,
+    Workspace,
+)
+from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, ServicePlan, StackPlan
+from tests.components.support import Recorder, declared
+
+DEPLOYMENT = "kubernetes:apps/v1:Deployment"
+SERVICE = "kubernetes:core/v1:Service"
+SECRET = "kubernetes:core/v1:Secret"
+CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
+ENDPOINT = "slipway:index:Endpoint"
+
+
+def a_deployment(**more: Any) -> DeploymentPlan:
+    plan = DeploymentPlan(
+        models=(ModelReference("digits", None),),
+        entry_script="score.py",
+        source_directory=Path("/project/src"),
+        environment="minimal",
+        sample_request=None,
+        startup_timeout_seconds=60,
+        resources=KubernetesResources(),
+    )
+    return dataclasses.replace(plan, **more)
+
+
+def a_plan(
+    deployment: KubernetesDeployment | None = None,
+    variables: dict[str, str] | None = None,
+    target: dict[str, Any] | None = None,
+    registry: ServiceRegistry | ExternalRegistry | None = None,
+    **deployments: DeploymentPlan,
+) -> StackPlan:
+    return StackPlan(
+        workspace=Workspace(name="demo"),
+        registry=registry or ServiceRegistry(kind="service", port=5000),
+        compute_targets={
+            "aks": KubernetesTarget.model_validate({"kind": "kubernetes", "namespace": "models", **(target or {})})
+        },
+        environments={"minimal": EnvironmentPlan((), None, variables or {})},
+        models={"digits": Model(path="model.pkl")},
+        services={
+            "mnist": ServicePlan(
+                "aks", deployment or KubernetesDeployment(), deployments or {"default": a_deployment()}
+            )
+        },
+        python_image=ImagePlan("/images", "base/python", f"sha256:{'1' * 64}", "3.11", ("linux/amd64",)),
+        router_image=ImagePlan("/images", "router", f"sha256:{'2' * 64}", None, ("linux/amd64",)),
+    )
+
+
+SPLIT = {"blue": a_deployment(weight=90), "green": a_deployment(weight=10)}
+INGRESS = {"ingress": {"className": "nginx", "host": "ml.example.org", "annotations": {"a": "b"}}}
+GATEWAY = {"gateway": {"name": "front", "namespace": "infra", "sectionName": "web"}}
+
+
+def inputs(recorder: Recorder, kind: str) -> dict[str, dict[str, Any]]:
+    """The inputs of the resources of a type, by name."""
+    marker = f"{kind}::"
+    return {
+        key.removeprefix(marker): args.inputs for key, args in recorder.registered.items() if key.startswith(marker)
+    }
+
+
+def only(recorder: Recorder, kind: str) -> dict[str, Any]:
+    (found,) = inputs(recorder, kind).values()
+    return found
+
+
+def pod(recorder: Recorder, name: str = "mnist-default-deployment") -> dict[str, Any]:
+    spec: dict[str, Any] = inputs(recorder, DEPLOYMENT)[name]["spec"]["template"]["spec"]
+    return spec
+
+
+def container(recorder: Recorder, name: str = "mnist-default-deployment") -> dict[str, Any]:
+    (found,) = pod(recorder, name)["containers"]
+    return dict(found)
+
+
+def environment(recorder: Recorder) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in container(recorder)["env"]}
+
+
+def objects(recorder: Recorder) -> set[str]:
+    """What is made in the cluster: kind and name."""
+    return {
+        f"{args.inputs['kind']}/{args.inputs['metadata']['name']}"
+        for args in recorder.registered.values()
+        if args.typ.startswith("kubernetes:")
+    }
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the program asked the engine for, by name: parent and dependencies."""
+    kept: dict[str, Any] = {}
+    register = MockMonitor.RegisterResource
+
+    def keeping(monitor: MockMonitor, request: Any) -> Any:
+        kept[request.name] = request
+        return register(monitor, request)
+
+    monkeypatch.setattr(MockMonitor, "RegisterResource", keeping)
+    return kept
+
+
+def secret_of(request: Any, key: str) -> str:
+    """A value of a Secret, which has to be secret to the engine."""
+    value = request["stringData"][key] if key in request["stringData"] else request["stringData"]["value"][key]
+    return str(value["value"] if isinstance(value, dict) else value)
+
+
+# --- what there is ---
+
+
+def test_the_objects_of_a_service(recorder: Recorder) -> None:
+    outputs = declared(recorder, a_plan())
+
+    assert objects(recorder) == {
+        "Namespace/models",
+        "ServiceAccount/slipway",
+        "Secret/slipway-registry",
+        "NetworkPolicy/slipway-deny",
+        "NetworkPolicy/slipway-requests",
+        "Deployment/mnist",
+        "Service/mnist",
+    }
+    assert only(recorder, DEPLOYMENT)["metadata"] == {
+        "name": "mnist",
+        "namespace": "models",
+        "labels": {
+            "app.kubernetes.io/name": "mnist",
+            "app.kubernetes.io/component": "default",
+            "app.kubernetes.io/part-of": "demo",
+            "app.kubernetes.io/managed-by": "slipway",
+        },
+        "annotations": {"pulumi.com/skipAwait": "true"},
+    }
+    told = outputs["services"]["mnist"]
+    assert told == {
+        "state": "Healthy",
+        "scoringUri": "http://mnist.models.svc/score",
+        "swaggerUri": "http://mnist.models.svc/swagger.json",
+        "revision": only(recorder, ENDPOINT)["revision"],
+    }
+
+
+def test_a_namespace_is_restricted_or_taken_as_it_is(recorder: Recorder) -> None:
+    declared(recorder, a_plan())
+    labels = only(recorder, "kubernetes:core/v1:Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+    taken = Recorder()
+    pulumi.runtime.set_mocks(taken, project="slipway", stack="test")
+    declared(taken, a_plan(target={"createNamespace": False}))
+    assert "Namespace/models" not in objects(taken)
+    assert "Deployment/mnist" in objects(taken)
+
+
+def test_the_namespace_is_called_like_the_workspace(recorder: Recorder) -> None:
+    declared(recorder, a_plan(target={"namespace": None}))
+
+    assert "Namespace/demo" in objects(recorder)
+
+
+def test_the_cluster_is_the_one_of_the_configuration(recorder: Recorder) -> None:
+    declared(recorder, a_plan(target={"kubeconfig": "kube/config", "context": "prod"}))
+
+    provider = inputs(recorder, "pulumi:providers:kubernetes")["aks-cluster"]
+    assert provider == {"kubeconfig": "/project/kube/config", "context": "prod", "enableSecretMutable": "true"}
+    target = only(recorder, ENDPOINT)["target"]
+    assert target == {
+        "kind": "kubernetes",
+        "cluster": {"kubeconfig": "/project/kube/config", "context": "prod"},
+        "namespace": "models",
+        "service": "mnist",
+        "deployment": "mnist",
+        "port": 5001,
+        "replicas": 1,
+    }
+    providers = {
+        args.provider.rpartition("::")[0].rpartition("::")[2]
+        for args in recorder.registered.values()
+        if args.typ.startswith("kubernetes:")
+    }
+    assert providers == {"aks-cluster"}
+
+
+def test_nodes_pull_with_the_registry_s_credentials(recorder: Recorder) -> None:
+    declared(recorder, a_plan())
+
+    secret = only(recorder, SECRET)
+    auths = json.loads(secret_of(secret, ".dockerconfigjson"))["auths"]
+    assert auths["127.0.0.1:5000"]["username"] == "slipway"
+    assert base64.b64decode(auths["127.0.0.1:5000"]["auth"]) == b"slipway:generated"
+    assert pod(recorder)["imagePullSecrets"] == [{"name": "slipway-registry"}]
+
+
+def test_a_registry_without_credentials_needs_none(recorder: Recorder) -> None:
+    declared(recorder, a_plan(registry=ExternalRegistry(kind="external", address="registry.example/team")))
+
+    assert inputs(recorder, SECRET) == {}
+    assert "imagePullSecrets" not in pod(recorder)
+
+
+def test_policies_let_requests_in_and_nothing_else(recorder: Recorder) -> None:
+    declared(recorder, a_plan())
+
+    policies = inputs(recorder, "kubernetes:networking.k8s.io/v1:NetworkPolicy")
+    ours = {"matchLabels": {"app.kubernetes.io/part-of": "demo", "app.kubernetes.io/managed-by": "slipway"}}
+    assert policies["aks-deny"]["spec"] == {"podSelector": ours, "policyTypes": ["Ingress"]}
+    ports = [item["port"] for item in policies["aks-requests"]["spec"]["ingress"][0]["ports"]]
+    assert ports == [5001, 8080, 8404]
+
+
+def test_policies_can_be_left_to_others(recorder: Recorder) -> None:
+    declared(recorder, a_plan(target={"networkPolicy": False}))
+
+    assert not any(name.startswith("NetworkPolicy") for name in objects(recorder))
+
+
+def test_quota_and_limits_come_before_pods(recorder: Recorder, requests: dict[str, Any]) -> None:
+    limits = {"default": {"cpu": 1}, "max": {"memory": "4Gi"}}
+    declared(recorder, a_plan(target={"quota": {"requests.cpu": 8}, "limits": limits}))
+
+    assert only(recorder, "kubernetes:core/v1:ResourceQuota")["spec"] == {"hard": {"requests.cpu": "8"}}
+    assert only(recorder, "kubernetes:core/v1:LimitRange")["spec"] == {
+        "limits": [{"type": "Container", "default": {"cpu": "1"}, "max": {"memory": "4Gi"}}]
+    }
+    before = {urn.rpartition("::")[2] for urn in requests["mnist-default-deployment"].dependencies}
+    assert before >= {"aks-quota", "aks-limits", "aks-account", "aks-registry-access", "aks-deny", "aks-requests"}
+
+
+# --- pods ---
+
+
+@pytest.mark.parametrize("name", ["mnist-blue-deployment", "mnist-green-deployment", "mnist-router-deployment"])
+def test_pods_have_no_rights(recorder: Recorder, name: str) -> None:
+    declared(recorder, a_plan(**SPLIT))
+
+    spec, inside = pod(recorder, name), container(recorder, name)
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert inside["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert spec["serviceAccountName"] == "slipway"
+    assert spec["automountServiceAccountToken"] is False
+    assert {key for volume in spec["volumes"] for key in volume} <= {"name", "emptyDir", "secret", "configMap"}
+
+
+def test_an_update_takes_no_pod_away(recorder: Recorder) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(scoring_timeout_ms=90_000)))
+
+    spec = only(recorder, DEPLOYMENT)["spec"]
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert spec["revisionHistoryLimit"] == 2
+    assert spec["progressDeadlineSeconds"] == 360, "a minute to start, and five to be pulled"
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 98, "a request may take 90 s"
+    assert environment(recorder)["SLIPWAY_GRACE_SECONDS"] == "95"
+    assert container(recorder)["lifecycle"]["preStop"]["exec"]["command"][-1] == "import time; time.sleep(3)"
+    (spread,) = pod(recorder)["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+
+
+def test_what_a_service_is_told(recorder: Recorder) -> None:
+    settings = KubernetesDeployment(scoring_timeout_ms=500, max_concurrent_requests_per_container=4)
+    declared(recorder, a_plan(settings, {"LEVEL": "3"}))
+
+    annotations = only(recorder, DEPLOYMENT)["spec"]["template"]["metadata"]["annotations"]
+    revision = only(recorder, ENDPOINT)["revision"]
+    assert annotations == {"slipway/revision": revision}
+    assert environment(recorder) == {
+        "LEVEL": "3",
+        "SCORING_TIMEOUT_MS": "500",
+        "SLIPWAY_MAX_CONCURRENT_REQUESTS": "4",
+        "SLIPWAY_REVISION": revision,
+        "SLIPWAY_GRACE_SECONDS": "30",
+    }
+    assert container(recorder)["image"] == "registry/app@sha256:i"
+
+
+def test_resources(recorder: Recorder) -> None:
+    asked = KubernetesResources(cpu=0.5, cpu_limit=2, memory_in_gb=1, memory_in_gb_limit=1.5)
+    settings = KubernetesDeployment(gpu_cores=1, accelerators={"fpga": 2})
+    target = {"accelerators": {"gpu": "amd.com/gpu", "fpga": "xilinx.com/fpga-u250"}}
+    declared(recorder, a_plan(settings, target=target, default=a_deployment(resources=asked)))
+
+    assert container(recorder)["resources"] == {
+        "requests": {"cpu": "500m", "memory": "1Gi"},
+        "limits": {"cpu": "2", "memory": "1536Mi", "amd.com/gpu": "1", "xilinx.com/fpga-u250": "2"},
+    }
+
+
+def test_who_asks_for_nothing_gets_what_azure_gives(recorder: Recorder) -> None:
+    declared(recorder, a_plan())
+
+    assert container(recorder)["resources"] == {"requests": {"cpu": "100m", "memory": "512Mi"}}
+
+
+def test_a_promise_is_never_above_a_limit(recorder: Recorder) -> None:
+    asked = KubernetesResources(cpu_limit=0.05, memory_in_gb_limit=0.25)
+    declared(recorder, a_plan(default=a_deployment(resources=asked)))
+
+    assert container(recorder)["resources"]["requests"] == {"cpu": "50m", "memory": "256Mi"}
+
+
+def test_gpu_cores_are_nvidia_s_unless_the_target_says_otherwise(recorder: Recorder) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(gpu_cores=2)))
+
+    assert container(recorder)["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+
+
+def test_placement(recorder: Recorder) -> None:
+    target = {
+        "platform": "linux/arm64",
+        "nodeSelector": {"pool": "models"},
+        "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "priorityClassName": "low",
+    }
+    declared(recorder, a_plan(KubernetesDeployment(priority_class_name="high"), target=target))
+
+    spec = pod(recorder)
+    assert spec["nodeSelector"] == {"kubernetes.io/arch": "arm64", "pool": "models"}
+    assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert spec["priorityClassName"] == "high"
+
+
+def test_probes(recorder: Recorder) -> None:
+    probe = LivenessProbe(period_seconds=7, initial_delay_seconds=9, timeout_seconds=3, failure_threshold=4)
+    declared(recorder, a_plan(KubernetesDeployment(liveness_probe_requirements=probe)))
+
+    inside = container(recorder)
+    assert inside["startupProbe"]["exec"]["command"][-5:] == ["5001", "10", "", "", ""]
+    assert inside["startupProbe"]["failureThreshold"] == 6, "ten seconds each"
+    assert inside["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "http"}
+    assert inside["livenessProbe"] == {
+        "httpGet": {"path": "/", "port": "http"},
+        "initialDelaySeconds": 9,
+        "periodSeconds": 7,
+        "timeoutSeconds": 3,
+        "failureThreshold": 4,
+    }
+
+
+def test_a_pod_answers_its_sample_before_it_takes_requests(recorder: Recorder, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_text('{"data": [1]}')
+    declared(recorder, a_plan(default=a_deployment(sample_request=sample)), tmp_path)
+
+    files = only(recorder, CONFIG_MAP)
+    name = files["metadata"]["name"]
+    assert base64.b64decode(files["binaryData"]["sample"]) == b'{"data": [1]}'
+    assert files["immutable"] is True
+    volume = {"name": "sample", "configMap": {"name": name, "defaultMode": 0o440}}
+    assert volume in pod(recorder)["volumes"]
+    command = container(recorder)["startupProbe"]["exec"]["command"]
+    assert command[-5:] == [
+        "5001",
+        "10",
+        "application/json",
+        "/run/slipway-sample/sample",
+        "",
+    ]
+    assert only(recorder, ENDPOINT)["sampleRequest"] == str(sample)
+
+
+def test_another_sample_is_another_config_map(recorder: Recorder, tmp_path: Path) -> None:
+    names = set()
+    for body in ("1", "2"):
+        (tmp_path / "sample.json").write_text(body)
+        fresh = Recorder()
+        pulumi.runtime.set_mocks(fresh, project="slipway", stack="test")
+        declared(fresh, a_plan(default=a_deployment(sample_request=tmp_path / "sample.json")), tmp_path)
+        names.add(only(fresh, CONFIG_MAP)["metadata"]["name"])
+    assert len(names) == 2
+
+
+# --- revisions ---
+
+
+def revision_of(plan: StackPlan) -> str:
+    recorder = Recorder()
+    pulumi.runtime.set_mocks(recorder, project="slipway", stack="test")
+    declared(recorder, plan)
+    return str(only(recorder, ENDPOINT)["revision"])
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        a_plan(variables={"LEVEL": "3"}),
+        a_plan(KubernetesDeployment(max_queue_wait_ms=1)),
+        a_plan(KubernetesDeployment(gpu_cores=1)),
+        a_plan(default=a_deployment(resources=KubernetesResources(cpu=1))),
+        a_plan(target={"nodeSelector": {"pool": "models"}}),
+    ],
+)
+def test_what_makes_new_pods_is_another_revision(plan: StackPlan) -> None:
+    assert revision_of(plan) != revision_of(a_plan())
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        a_plan(KubernetesDeployment(port=8080)),
+        a_plan(default=a_deployment(replicas=3)),
+        a_plan(KubernetesDeployment(auto_scaler=AutoScaler())),
+        a_plan(target={"expose": "nodePort"}),
+    ],
+)
+def test_what_makes_none_is_not(plan: StackPlan) -> None:
+    assert revision_of(plan) == revision_of(a_plan())
+
+
+# --- how many ---
+
+
+def test_replicas_are_guarded(recorder: Recorder) -> None:
+    declared(recorder, a_plan(default=a_deployment(replicas=3)))
+
+    assert only(recorder, DEPLOYMENT)["spec"]["replicas"] == 3
+    budget = only(recorder, "kubernetes:policy/v1:PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == only(recorder, DEPLOYMENT)["spec"]["selector"]
+    assert only(recorder, ENDPOINT)["timeoutSeconds"] == 300 + 3 * 60
+
+
+def test_one_replica_is_not(recorder: Recorder) -> None:
+    declared(recorder, a_plan())
+
+    assert inputs(recorder, "kubernetes:policy/v1:PodDisruptionBudget") == {}
+
+
+def test_an_autoscaler_owns_the_replicas(recorder: Recorder) -> None:
+    scaler = AutoScaler(min_replicas=2, max_replicas=5, target_utilization=60, refresh_period_in_seconds=1)
+    declared(recorder, a_plan(KubernetesDeployment(auto_scaler=scaler)))
+
+    assert "replicas" not in only(recorder, DEPLOYMENT)["spec"]
+    spec = only(recorder, "kubernetes:autoscaling/v2:HorizontalPodAutoscaler")["spec"]
+    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mnist"}
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
+    assert spec["metrics"][0]["resource"] == {
+        "name": "cpu",
+        "target": {"type": "Utilization", "averageUtilization": 60},
+    }
+    assert {item["periodSeconds"] for item in spec["behavior"]["scaleUp"]["policies"]} == {1}
+    assert "PodDisruptionBudget/mnist" in objects(recorder), "two run at least"
+
+
+def test_a_switched_off_autoscaler_is_none(recorder: Recorder) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(auto_scaler=AutoScaler(autoscale_enabled=False))))
+
+    assert only(recorder, DEPLOYMENT)["spec"]["replicas"] == 1
+    assert "HorizontalPodAutoscaler/mnist" not in objects(recorder)
+
+
+# --- keys and secrets ---
+
+
+def test_keys_are_a_file_that_is_read(recorder: Recorder, tmp_path: Path) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_text("1")
+    plan = a_plan(KubernetesDeployment(auth_enabled=True), default=a_deployment(sample_request=sample))
+    outputs = declared(recorder, plan, tmp_path)
+
+    secret = inputs(recorder, SECRET)["mnist-keys"]
+    assert json.loads(secret_of(secret, "keys.json")) == {"primary": "generated", "secondary": "generated"}
+    assert environment(recorder)["SLIPWAY_KEYS_FILE"] == "/run/slipway-keys/keys.json"
+    assert {"name": "keys", "secret": {"secretName": "mnist-keys", "defaultMode": 0o440}} in pod(recorder)["volumes"]
+    assert container(recorder)["startupProbe"]["exec"]["command"][-1] == "/run/slipway-keys/keys.json"
+    assert only(recorder, ENDPOINT)["target"]["keysFile"] == "/run/slipway-keys/keys.json"
+    assert outputs["services"]["mnist"]["primaryKey"] == "generated"
+
+
+def test_secrets_are_files_in_a_volume_that_is_read(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulumi.runtime.set_config("slipway:token", "canary")
+    monkeypatch.setattr(pulumi.runtime.config, "is_secret", lambda key: True, raising=False)
+    secrets = {"token": SecretReference(secret="token")}
+    declared(recorder, a_plan(KubernetesDeployment(secrets=secrets)))
+
+    secret = inputs(recorder, SECRET)["mnist-default-secrets"]
+    name = secret["metadata"]["name"]
+    assert secret_of(secret, "token") == "canary"
+    assert "canary" not in str(only(recorder, DEPLOYMENT))
+    assert {"name": "secrets", "secret": {"secretName": name, "defaultMode": 0o440}} in pod(recorder)["volumes"]
+    (mount,) = [item for item in container(recorder)["volumeMounts"] if item["name"] == "secrets"]
+    assert mount == {"name": "secrets", "mountPath": "/run/secrets", "readOnly": True}
+    assert hashlib.sha256(b"canary").hexdigest()[:8] not in name
+
+
+# --- the way in ---
+
+
+def test_requests_come_after_the_endpoint(recorder: Recorder, requests: dict[str, Any]) -> None:
+    declared(recorder, a_plan())
+
+    before = {urn.rpartition("::")[2] for urn in requests["mnist-service"].dependencies}
+    assert "mnist-default-endpoint" in before
+    assert requests["mnist-service"].parent.endswith("Webservice::mnist")
+    assert requests["aks-account"].parent.endswith("KubernetesTarget::aks")
+    assert requests["mnist-default-deployment"].deletedWith.endswith("Namespace::aks-namespace")
+
+
+def test_a_service_leads_to_the_pods_of_its_one_deployment(recorder: Recorder) -> None:
+    outputs = declared(recorder, a_plan(KubernetesDeployment(port=8080), target={"expose": "nodePort"}))
+
+    spec = only(recorder, SERVICE)["spec"]
+    assert spec["type"] == "NodePort"
+    assert spec["selector"] == only(recorder, DEPLOYMENT)["spec"]["template"]["metadata"]["labels"]
+    assert spec["ports"] == [{"name": "http", "port": 8080, "targetPort": "http", "protocol": "TCP"}]
+    told = outputs["services"]["mnist"]
+    assert told["scoringUri"] == "http://mnist.models.svc:8080/score"
+    assert told["nodePort"] == 30080
+
+
+def test_traffic_is_split_by_a_router(recorder: Recorder, requests: dict[str, Any]) -> None:
+    outputs = declared(recorder, a_plan(**SPLIT))
+
+    assert objects(recorder) >= {
+        "Deployment/mnist-blue",
+        "Deployment/mnist-green",
+        "Deployment/mnist-router",
+        "Service/mnist",
+        "Service/mnist-blue",
+        "Service/mnist-green",
+        "PodDisruptionBudget/mnist-router",
+    }
+    text = only(recorder, CONFIG_MAP)["data"]["haproxy.cfg"]
+    assert "  server blue 10.0.0.7:80 weight 90 check" in text
+    assert "  server green 10.0.0.7:80 weight 10 check" in text
+    router = inputs(recorder, DEPLOYMENT)["mnist-router-deployment"]
+    assert inputs(recorder, SERVICE)["mnist-service"]["spec"]["selector"] == router["spec"]["selector"]["matchLabels"]
+    assert "pulumi.com/skipAwait" not in router["metadata"]["annotations"], "that it serves is waited for"
+    before = {urn.rpartition("::")[2] for urn in requests["mnist-router-configuration"].dependencies}
+    assert before >= {"mnist-blue-endpoint", "mnist-green-endpoint"}
+    told = outputs["services"]["mnist"]["deployments"]
+    assert {name: (item["state"], item["traffic"]) for name, item in told.items()} == {
+        "blue": ("Healthy", 90),
+        "green": ("Healthy", 10),
+    }
+
+
+def test_other_weights_are_another_configuration(recorder: Recorder) -> None:
+    names = set()
+    for share in (10, 20):
+        fresh = Recorder()
+        pulumi.runtime.set_mocks(fresh, project="slipway", stack="test")
+        declared(fresh, a_plan(blue=a_deployment(weight=100 - share), green=a_deployment(weight=share)))
+        names.add(only(fresh, CONFIG_MAP)["metadata"]["name"])
+    assert len(names) == 2
+
+
+def test_a_router_speaks_tls_where_nothing_else_does(recorder: Recorder) -> None:
+    outputs = declared(recorder, a_plan(KubernetesDeployment(port=443, ssl_enabled=True, cname="digits.example.org")))
+
+    certificate = only(recorder, "slipway:index:Certificate")
+    assert certificate["names"] == [
+        "digits.example.org",
+        "mnist",
+        "mnist.models",
+        "mnist.models.svc",
+        "mnist.models.svc.cluster.local",
+        "localhost",
+        "127.0.0.1",
+    ]
+    secret = inputs(recorder, SECRET)["mnist-tls"]
+    assert secret["type"] == "kubernetes.io/tls"
+    assert secret_of(secret, "tls.crt") == "leaf"
+    (volume,) = [item for item in pod(recorder, "mnist-router-deployment")["volumes"] if item["name"] == "tls"]
+    assert volume["secret"]["secretName"] == secret["metadata"]["name"]
+    assert [item["path"] for item in volume["secret"]["items"]] == ["mnist.pem", "mnist.pem.key"]
+    text = only(recorder, CONFIG_MAP)["data"]["haproxy.cfg"]
+    assert "bind 0.0.0.0:8080 ssl crt /etc/slipway-router/certificates/mnist.pem" in text
+    assert outputs["services"]["mnist"]["scoringUri"] == "https://digits.example.org/score"
+    assert outputs["services"]["mnist"]["caCertificate"] == "authority"
+
+
+def test_an_ingress(recorder: Recorder) -> None:
+    outputs = declared(recorder, a_plan(KubernetesDeployment(port=443, ssl_enabled=True), target=INGRESS))
+
+    ingress = only(recorder, "kubernetes:networking.k8s.io/v1:Ingress")
+    assert ingress["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true", "a": "b"}
+    backend = {"service": {"name": "mnist", "port": {"name": "http"}}}
+    assert ingress["spec"] == {
+        "ingressClassName": "nginx",
+        "rules": [
+            {
+                "host": "ml.example.org",
+                "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
+            }
+        ],
+        "tls": [{"hosts": ["ml.example.org"], "secretName": inputs(recorder, SECRET)["mnist-tls"]["metadata"]["name"]}],
+    }
+    assert "Deployment/mnist-router" not in objects(recorder)
+    assert outputs["services"]["mnist"]["scoringUri"] == "https://ml.example.org/score"
+
+
+def test_cert_manager_makes_the_certificate_of_an_ingress(recorder: Recorder) -> None:
+    manager = {"certManager": {"issuer": "letsencrypt", "kind": "ClusterIssuer"}}
+    declared(recorder, a_plan(KubernetesDeployment(port=443, ssl_enabled=True), target={**INGRESS, **manager}))
+
+    ingress = only(recorder, "kubernetes:networking.k8s.io/v1:Ingress")
+    assert ingress["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
+    assert ingress["spec"]["tls"] == [{"hosts": ["ml.example.org"], "secretName": "mnist-tls"}]
+    assert "mnist-tls" not in inputs(recorder, SECRET)
+    assert inputs(recorder, "slipway:index:CertificateAuthority") == {}
+
+
+def test_a_gateway_splits_traffic_itself(recorder: Recorder, requests: dict[str, Any]) -> None:
+    settings = KubernetesDeployment(port=80, cname="digits.example.org")
+    outputs = declared(recorder, a_plan(settings, target=GATEWAY, **SPLIT))
+
+    route = only(recorder, "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute")["spec"]
+    assert route["parentRefs"] == [{"name": "front", "namespace": "infra", "sectionName": "web"}]
+    assert route["hostnames"] == ["digits.example.org"]
+    assert [rule["matches"][0].get("headers", [{}])[0].get("value") for rule in route["rules"]] == [
+        "blue",
+        "green",
+        None,
+    ]
+    assert route["rules"][-1]["backendRefs"] == [
+        {"name": "mnist-blue", "port": 80, "weight": 90},
+        {"name": "mnist-green", "port": 80, "weight": 10},
+    ]
+    assert not {"Deployment/mnist-router", "Service/mnist"} & objects(recorder)
+    before = {urn.rpartition("::")[2] for urn in requests["mnist-route"].dependencies}
+    assert before >= {"mnist-blue-endpoint", "mnist-green-endpoint"}
+    assert outputs["services"]["mnist"]["scoringUri"] == "http://digits.example.org/score"
+
+
+def test_a_gateway_before_one_deployment(recorder: Recorder) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(port=8080, cname="digits.example.org"), target=GATEWAY))
+
+    (rule,) = only(recorder, "kubernetes:gateway.networking.k8s.io/v1:HTTPRoute")["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "mnist", "port": 8080, "weight": 100}]
