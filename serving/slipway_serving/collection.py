@@ -61,8 +61,10 @@ class Collector:
         self._worker = worker
         self._redact = redact
         self._max_bytes = max_bytes
-        self._records: queue.Queue[Record | None] = queue.Queue(QUEUE)
+        self._records: queue.Queue[tuple[Record, int] | None] = queue.Queue(QUEUE)
         self._waiting_bytes = 0
+        self._room = threading.Lock()
+        """Guards `_waiting_bytes` and `dropped`: several threads offer, one writes."""
         self._since_measured = MEASURE_EVERY
         self._complained = False
         self._thread = threading.Thread(target=self._write_all, name="slipway-collect", daemon=True)
@@ -82,16 +84,19 @@ class Collector:
         self.offer(Record(now, model, version, "outputs", name(request), fields, body), len(body))
 
     def offer(self, record: Record, size: int) -> None:
-        """Queue a record; one for which there is no room is dropped and counted."""
-        if self._waiting_bytes + size > QUEUE_BYTES:
-            self.dropped += 1
-            return
+        """Queue a record of about `size` bytes; one for which there is no room is dropped and counted."""
+        with self._room:
+            if self._waiting_bytes + size > QUEUE_BYTES:
+                self.dropped += 1
+                return
+            # Before it is queued: the writer may be done with it before this thread goes on.
+            self._waiting_bytes += size
         try:
-            self._records.put_nowait(record)
+            self._records.put_nowait((record, size))
         except queue.Full:
-            self.dropped += 1
-            return
-        self._waiting_bytes += size
+            with self._room:
+                self._waiting_bytes -= size
+                self.dropped += 1
 
     def close(self) -> None:
         """Write what waits, for a few seconds at most."""
@@ -103,16 +108,18 @@ class Collector:
 
     def _write_all(self) -> None:
         while True:
-            record = self._records.get()
-            if record is None:
+            item = self._records.get()
+            if item is None:
                 return
-            size = len(record.data) if isinstance(record.data, bytes) else 0
-            self._waiting_bytes = max(0, self._waiting_bytes - size)
+            record, size = item
+            with self._room:
+                self._waiting_bytes -= size
             try:
                 self._write(record)
                 self._complained = False
             except (OSError, TypeError, ValueError, RecursionError) as error:
-                self.dropped += 1
+                with self._room:
+                    self.dropped += 1
                 self._complain(f"collected data cannot be written: {error}")
 
     def _complain(self, message: str) -> None:

@@ -75,6 +75,8 @@ class Front:
     """Header lines that depend on the request."""
     refused: Callable[[int, str], None] = lambda status, message: None
     """Told of every answer that this module gives by itself, for the log and the metrics."""
+    left: Callable[[Request], None] = lambda request: None
+    """Told of the request in work, already marked as answered, whose client is gone."""
     connections: set[Connection] = field(default_factory=set)
     draining: bool = False
     now: float = field(default_factory=perf_counter)
@@ -150,8 +152,9 @@ class Connection(asyncio.Protocol):
         self.front.connections.discard(self)
         self.dead = True
         if self.active is not None:
-            self.active.answered = True
-            self.active = None
+            request, self.active = self.active, None
+            request.answered = True
+            self.front.left(request)
         self.waiting.clear()
 
     def eof_received(self) -> bool:

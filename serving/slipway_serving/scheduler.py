@@ -162,15 +162,17 @@ class Scheduler:
             request = get()
             if request is None:
                 return
-            if request.answered:
-                continue
-            request.running = True
             worker.current = (request,)
-            payload = work(request)
+            request.running = True
+            # Last: the I/O thread marks a request as answered and then looks whether it runs. So no call begins that
+            # nobody would end.
+            payload = None if request.answered else work(request)
             with lock:
                 worker.current = ()
             if worker.interrupted:
                 return
+            if payload is None:
+                continue
             done.append((request, payload))
             if not self._waking:
                 self._waking = True
@@ -182,12 +184,12 @@ class Scheduler:
             batch = self._next_batch(batching)
             if batch is None:
                 return
-            if not batch:
-                continue
+            worker.current = batch
             for request in batch:
                 request.running = True
-            worker.current = batch
-            payloads = batching.work(batch)
+            # Looked at last, as above.
+            batch = [request for request in batch if not request.answered]
+            payloads = batching.work(batch) if batch else []
             with worker.lock:
                 worker.current = ()
             self.done.extend(zip(batch, payloads, strict=True))
@@ -215,7 +217,7 @@ class Scheduler:
                 self._queue.put(None)
                 break
             batch.append(request)
-        return [request for request in batch if not request.answered]
+        return batch
 
     def _recover(self, worker: _Worker) -> None:
         """Put a worker in order that was interrupted, whether the interruption has arrived or is still on its way."""
@@ -294,10 +296,10 @@ class AsyncScheduler:
     def _start(self) -> None:
         while self._free and self._waiting:
             request = self._waiting.popleft()
+            request.running = True  # before the look whether it is answered, as in a `Scheduler`
             if request.answered:
                 continue
             self._free -= 1
-            request.running = True
             self._tasks[request] = self.loop.create_task(self._call(request))
 
     async def _call(self, request: Request) -> None:

@@ -20,7 +20,7 @@ from slipway_serving.cors import Cors
 from slipway_serving.failures import StartError, where_main_is
 from slipway_serving.heap import Heap
 from slipway_serving.http1 import Front, Limits, write_response
-from slipway_serving.messages import TEXT, Request, Response, error_response, identifiers, json_response
+from slipway_serving.messages import TEXT, Request, Response, error_response, identifiers, json_response, name
 from slipway_serving.model import ServedModel, of_script
 from slipway_serving.scheduler import AsyncScheduler, Batching, Scheduler
 from slipway_serving.scoring import Endpoint, RunMany, Scoring
@@ -63,7 +63,9 @@ class Service:
             stall_time=settings.client_timeout,
             idle_time=settings.keep_alive,
         )
-        self.front = Front(self.handle, limits, common, lines, self.refused)
+        self.front = Front(self.handle, limits, common, lines, self.refused, self.left)
+        self.unattended: set[Request] = set()
+        """Requests that were answered, or whose clients left, while their calls went on."""
         self.tracer: Tracer | None = None
         endpoint = otlp_endpoint(os.environ)
         if endpoint is not None:
@@ -383,6 +385,15 @@ class Service:
         self.metrics.cut_off += 1
         logs.warning(message, status=status or None)
 
+    def left(self, request: Request) -> None:
+        """Keep the time of a call that nobody waits for any more: it would hold its worker for good if it hung.
+
+        `answered` is set and only then `running` looked at, a worker does the opposite: a call that this overlooks does
+        not begin.
+        """
+        if request.running:
+            self.unattended.add(request)
+
     def deliver(self) -> None:
         """Send what the workers have finished."""
         done = self.scheduler.results()
@@ -391,6 +402,7 @@ class Service:
         while done:
             request, payload = done.popleft()
             if request.answered:
+                self.unattended.discard(request)
                 continue
             observe(request.route, payload[9:12], perf_counter() - request.started, request.executed_ms)
             if self.tracer is not None:
@@ -413,6 +425,9 @@ class Service:
                 self.expire(request)
             elif self.queue_wait is not None and not request.running and age > self.queue_wait:
                 self.fail(request, 503, f"No worker was free within {self.settings.max_queue_wait_ms} ms.")
+                self.left(request)
+        if self.unattended:
+            self.end_unattended(now)
         if now > self._each_second_at:
             self._each_second_at = now + 1.0
             self.each_second()
@@ -445,6 +460,16 @@ class Service:
         failed = (("x-ms-run-function-failed", "True"),) if request.running else ()
         self.fail(request, 504, message, failed)
         if request.running:
+            self.scheduler.interrupt(request)
+
+    def end_unattended(self, now: float) -> None:
+        """End the calls that are past their time and that nobody waits for."""
+        for request in [request for request in self.unattended if now - request.started > self.timeout]:
+            self.unattended.discard(request)
+            logs.warning(
+                f"a call whose client had left was ended after {self.settings.scoring_timeout_ms} ms",
+                request_id=name(request),
+            )
             self.scheduler.interrupt(request)
 
 

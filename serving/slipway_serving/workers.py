@@ -30,6 +30,8 @@ from slipway_serving.sockets import Bound, bind_all, name_of
 
 SLOWEST_RESTART = 30.0
 """Seconds between the restarts of a worker that keeps crashing."""
+STEADY = 60.0
+"""Seconds after which a worker was well: should it crash then, the next one starts at once."""
 KILL_AFTER = 3.0
 """Seconds beyond the grace time after which a worker that does not end is killed."""
 
@@ -39,6 +41,7 @@ class Worker:
 
     def __init__(self, number: int, command: Sequence[str], environ: dict[str, str]) -> None:
         self.number = number
+        self.began = perf_counter()
         self.ready = False
         self.buffer = b""
         self.failure: dict[str, Any] | None = None
@@ -171,8 +174,8 @@ class Parent:
         if not self.announced:
             self._give_up(worker, code)
             return
-        delay = self.restarts.get(worker.number, 0.0)
-        self.restarts[worker.number] = min(max(0.5, delay * 2), SLOWEST_RESTART)
+        delay = restart_delay(self.restarts.get(worker.number), perf_counter() - worker.began)
+        self.restarts[worker.number] = delay
         logs.error(f"worker {worker.number} ended with {code}: a new one starts in {delay:g} s")
         self.loop.call_later(delay, self._start, worker.number)
 
@@ -223,6 +226,14 @@ class Parent:
         if self.control is not None:
             self.control.send("drained")
         self.loop.stop()
+
+
+def restart_delay(former: float | None, lived: float) -> float:
+    """Seconds until a worker that lived for `lived` seconds is replaced; `former` is the wait before it, if it was a
+    replacement itself."""
+    if former is None or lived >= STEADY:
+        return 0.0
+    return min(max(0.5, former * 2), SLOWEST_RESTART)
 
 
 def serve(settings: Settings, arguments: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from tests.unit.serving.conftest import Serve
-from tests.unit.serving.support import ECHO, Answer, Serving, exchange, wait_for
+from tests.unit.serving.support import DEADLINE, ECHO, Answer, Serving, exchange, wait_for
 
 ENVIRON = "import os\ndef init(): pass\ndef run(data): return sorted(os.environ)\n"
 
@@ -105,7 +105,7 @@ def write_certificate(authority: trustme.CA, directory: Path) -> list[str]:
 def fingerprint(server: Serving, authority: trustme.CA) -> str:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=DEADLINE)
     try:
         answer = exchange(connection, "POST", "/score", "x" * 100_000)
         assert (answer.status, len(answer.json())) == (200, 100_000)

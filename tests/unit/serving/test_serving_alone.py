@@ -8,7 +8,7 @@ import threading
 from contextlib import closing
 
 from tests.unit.serving.conftest import Serve
-from tests.unit.serving.support import ECHO, SERVING, exchange, listening_socket, wait_for
+from tests.unit.serving.support import DEADLINE, ECHO, SERVING, exchange, listening_socket, wait_for
 
 BUSY = """
 import os
@@ -179,7 +179,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "slipway_serving", *arguments],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=DEADLINE,
         check=False,
         env={"PYTHONPATH": str(SERVING)},
     )

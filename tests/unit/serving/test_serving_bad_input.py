@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.serving.conftest import Serve
-from tests.unit.serving.support import ECHO, Serving, wait_for
+from tests.unit.serving.support import DEADLINE, ECHO, Serving, wait_for
 
 LENGTH = "def init(): pass\ndef run(data: bytes): return len(data)\n"
 STEADY = """
@@ -138,7 +138,7 @@ def test_an_error_keeps_its_place_behind_answers(serve: Serve) -> None:
 
 
 def test_continue_is_sent_to_a_client_that_waits_for_it(server: Serving) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as client:
         client.sendall(HEAD + b"content-length: 3\r\nexpect: 100-continue\r\n\r\n")
         assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(b"abc")
@@ -211,7 +211,7 @@ def test_slow_clients_are_cut_off(serve: Serve) -> None:
 def test_a_client_that_does_not_read_is_cut_off(serve: Serve, tmp_path: Path) -> None:
     script = "def init(): pass\ndef run(data): return b'x' * 50_000_000\n"
     server = serve(script, env={"SLIPWAY_CLIENT_TIMEOUT_S": "1"})
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE) as client:
         client.sendall(HEAD + b"content-length: 0\r\n\r\n")
         client.recv(1)
         wait_for(lambda: "did not read its response" in server.log, "the cut")
@@ -290,7 +290,7 @@ def test_schemathesis_finds_no_failure_of_the_servers_own(serve: Serve) -> None:
         cwd=described.directory,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + described.log[-3000:]

@@ -13,7 +13,7 @@ import pytest
 from slipway_serving import collection
 from slipway_serving.collection import Collector, Record
 from tests.unit.serving.conftest import Serve
-from tests.unit.serving.support import ECHO, Serving
+from tests.unit.serving.support import ECHO, Serving, wait_for
 
 MINE = """
 import numpy as np, pandas as pd, json
@@ -157,6 +157,36 @@ def test_a_full_queue_drops_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     one.offer(record(b"x" * 11), 11)
     one.close()
     assert one.dropped == 1
+
+
+@pytest.mark.parametrize("data", [b"[1, 2]", [1, 2], "text"])
+def test_the_room_of_what_was_written_is_free_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Any) -> None:
+    monkeypatch.setattr(collection, "QUEUE_BYTES", 10)
+    one = collector(tmp_path, 10**6)
+    for count in range(1, 6):
+        one.offer(record(data), 6)
+        wait_for(lambda written=count: len(lines(tmp_path, "inputs")) == written, "the line")
+    one.close()
+    assert one.dropped == 0
+
+
+def test_a_record_that_is_written_before_its_offer_returns_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "QUEUE_BYTES", 10)
+    one = collector(tmp_path, 10**6)
+    put = one._records.put_nowait
+
+    def put_and_see_it_written(item: Any) -> None:
+        put(item)
+        wait_for(one._records.empty, "the writer's turn")
+
+    monkeypatch.setattr(one._records, "put_nowait", put_and_see_it_written)
+    for _ in range(3):
+        one.offer(record(b"[1, 2]"), 6)
+        wait_for(lambda: one._waiting_bytes == 0, "the room")
+    one.close()
+    assert one.dropped == 0
 
 
 @pytest.mark.parametrize("name", ["../../etc", "..", "", "a/b", "a\0b", "x" * 500, "ü"])

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from tests.unit.serving.conftest import Serve
-from tests.unit.serving.support import ECHO, Serving, exchange, listening_socket, wait_for
+from tests.unit.serving.support import DEADLINE, ECHO, Serving, exchange, listening_socket, wait_for
 
 
 def connect(public: socket.socket) -> http.client.HTTPConnection:
     host, port = public.getsockname()
-    return http.client.HTTPConnection(host, port, timeout=20)
+    return http.client.HTTPConnection(host, port, timeout=DEADLINE)
 
 
 def supervised(serve: Serve, script: str = ECHO, *options: str) -> Serving:
@@ -48,7 +48,7 @@ def test_a_unix_probe_socket_and_a_public_one_are_served_side_by_side(serve: Ser
         server.control.listen(probe)
         server.control.listen(public)
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(10)
+            client.settimeout(DEADLINE)
             client.connect(str(path))
             client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")

@@ -8,6 +8,8 @@ import threading
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 
+import pytest
+
 from tests.unit.serving.conftest import Serve
 from tests.unit.serving.support import Answer, Serving, exchange, wait_for
 
@@ -42,6 +44,19 @@ def run(data):
         time.sleep(float(seconds))
     print("returned", kind)
     return kind
+"""
+
+ASYNC_SLEEP = """
+import asyncio
+def init(): pass
+async def run(data):
+    print("in run", data)
+    try:
+        await asyncio.sleep(float(data))
+    except asyncio.CancelledError:
+        print("cancelled")
+        raise
+    return data
 """
 
 
@@ -127,20 +142,45 @@ def test_a_client_that_leaves_the_queue_is_not_worked_for(serve: Serve) -> None:
     connection = server.connect()
     connection.request("POST", "/score", "gone")
     wait_for(lambda: metric(server, "slipway_requests_queued") == 1, "the queue")
-    assert connection.sock is not None
-    # A reset, as from a client that is gone; one that only ends its sending still waits for the answer.
-    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+    reset(connection)
     (server.directory / "go").touch()
     thread.join()
     assert server.score("quick").status == 200
     assert "in run gone" not in server.log
 
 
+def reset(connection: HTTPConnection) -> None:
+    """As from a client that is gone; one that only ends its sending still waits for the answer."""
+    assert connection.sock is not None
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize("call", ["python 600", "sleep 600"])
+def test_a_call_whose_client_left_is_ended_as_well(serve: Serve, call: str) -> None:
+    server = serve(SLEEP, "--scoring-timeout-ms", "1500")
+    connection = server.connect()
+    connection.request("POST", "/score", call)
+    wait_for(lambda: "in run" in server.log, "the call")
+    reset(connection)
+    wait_for(lambda: "a call whose client had left was ended after 1500 ms" in server.log, "the end of the call")
+    wait_for(lambda: server.score("sleep 0").status == 200, "an answer to the next client")
+
+
+def test_an_async_call_whose_client_left_is_cancelled(serve: Serve) -> None:
+    server = serve(ASYNC_SLEEP, "--scoring-timeout-ms", "1500", "--max-concurrent-requests", "1")
+    connection = server.connect()
+    connection.request("POST", "/score", "600")
+    wait_for(lambda: "in run" in server.log, "the call")
+    reset(connection)
+    wait_for(lambda: "cancelled" in server.log, "the cancellation")
+    assert server.score("0").status == 200
+
+
 def test_several_calls_at_a_time_when_asked_for(serve: Serve) -> None:
     script = (
         "import threading\ndef init():\n    global both\n    both = threading.Barrier(3)\n"
-        "def run(data):\n    both.wait(10)\n    return data\n"
+        "def run(data):\n    both.wait(60)\n    return data\n"
     )
     server = serve(script, "--max-concurrent-requests", "3")
     threads = [ask_in_background(server, str(number)) for number in range(3)]
@@ -150,11 +190,7 @@ def test_several_calls_at_a_time_when_asked_for(serve: Serve) -> None:
 
 
 def test_an_async_call_past_its_time_is_cancelled(serve: Serve) -> None:
-    script = (
-        "import asyncio\ndef init(): pass\nasync def run(data):\n    try:\n        await asyncio.sleep(float(data))\n"
-        "    except asyncio.CancelledError:\n        print('cancelled')\n        raise\n    return data\n"
-    )
-    server = serve(script, "--scoring-timeout-ms", "1500")
+    server = serve(ASYNC_SLEEP, "--scoring-timeout-ms", "1500")
     assert server.score("600").status == 504
     wait_for(lambda: "cancelled" in server.log, "the cancellation")
     assert server.score("0").status == 200

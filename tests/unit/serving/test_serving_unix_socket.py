@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.serving.conftest import Serve
-from tests.unit.serving.support import ECHO, Answer, Serving, exchange, wait_for
+from tests.unit.serving.support import DEADLINE, ECHO, Answer, Serving, exchange, wait_for
 
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=DEADLINE)
         self._path = path
 
     def connect(self) -> None:

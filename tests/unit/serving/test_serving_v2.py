@@ -82,7 +82,7 @@ def test_a_real_client(adder: Serving) -> None:
         [sys.executable, "-c", CLIENT, f"127.0.0.1:{adder.port}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert "the client is content" in done.stdout, done.stderr + adder.log

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from slipway_serving.workers import STEADY, restart_delay
 from tests.unit.serving.conftest import Serve
 from tests.unit.serving.support import Serving, exchange, listening_socket, wait_for
 from tests.unit.serving.test_serving_control import connect
@@ -22,6 +23,14 @@ def pids(server: Serving, connections: int = 12) -> set[int]:
         for connection in held:
             connection.connect()
         return {exchange(connection, "POST", "/score", "x").json() for connection in held}
+
+
+def test_a_worker_that_lived_long_is_replaced_at_once_and_one_that_keeps_crashing_later_and_later() -> None:
+    delays = [restart_delay(None, 0.1)]
+    for _ in range(8):
+        delays.append(restart_delay(delays[-1], 0.1))
+    assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert restart_delay(delays[-1], STEADY) == 0.0
 
 
 def is_gone(pid: int) -> bool:
