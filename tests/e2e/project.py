@@ -150,7 +150,7 @@ class Project:
         self.stack.destroy()
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+def eventually(condition: Callable[[], object], what: str, seconds: float = 300) -> None:
     """Waits until `condition` holds. A busy machine takes its time, and whoever passes loses none by a late end."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -158,7 +158,7 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = 120)
         time.sleep(0.01)
 
 
-def post(url: str, body: bytes, timeout: float = 30) -> bytes:
+def post(url: str, body: bytes, timeout: float = 120) -> bytes:
     """The body of the answer; raises on a status of 400 and more."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=timeout) as response:
@@ -169,7 +169,7 @@ def post(url: str, body: bytes, timeout: float = 30) -> bytes:
 def answers(url: str) -> bool:
     """Whether anything answers at `url`."""
     try:
-        with urllib.request.urlopen(url, timeout=2):
+        with urllib.request.urlopen(url, timeout=60):
             return True
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
@@ -177,7 +177,7 @@ def answers(url: str) -> bool:
 
 def revision_of(url: str) -> str:
     """The revision that answers at the service's root `url`."""
-    with urllib.request.urlopen(f"{url}/ready", timeout=30) as response:
+    with urllib.request.urlopen(f"{url}/ready", timeout=120) as response:
         revision: str = response.headers["slipway-revision"]
         return revision
 

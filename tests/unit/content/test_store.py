@@ -594,7 +594,7 @@ def test_processes_at_once(bench: Bench, names: tuple[str, ...]) -> None:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["1"] * len(names)
+    assert [process.communicate(timeout=180)[0].strip() for process in processes] == ["1"] * len(names)
     assert {entry["annotations"]["slipway.model.name"] for entry in bench.index()} == set(names)
     bench.assert_whole()
 

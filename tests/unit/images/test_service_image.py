@@ -313,7 +313,7 @@ def test_a_killed_up_is_completed_by_the_next(stack: Stack) -> None:
     for steps in (0, 2, 5):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-c", _KILLED, str(steps), json.dumps(news)]
-        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
         assert ended.returncode == -9, ended.stderr
         store = ImageLayoutStore(stack.root / "layout", "services/mnist", DigestCache(stack.root / "cache"))
         assert store.tags() == []

@@ -22,7 +22,7 @@ from provider.local.process import start_time
 from tests.ports import free_port
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
-DEADLINE = 60.0
+DEADLINE = 180.0
 QUICK = {"interval": 0.05, "timeout": 10.0, "failures": 2, "first_delay": 0.05, "longest_delay": 0.2, "steady": 60.0}
 
 

@@ -99,7 +99,7 @@ class Machine:
 
     def run(self, **more: str) -> subprocess.CompletedProcess[str]:
         with self.start(**more) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=180)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     @property
@@ -337,7 +337,7 @@ def test_second_set_up_waits_and_takes_the_firsts_engine(machine: Machine) -> No
             assert process.stderr.readline() == "==> another set-up is at work (pid 4711): waiting for it\n"
             machine.pulumi(f"v{VERSION}", machine.engine / "bin")
             fcntl.flock(lock, fcntl.LOCK_UN)
-            out, _ = process.communicate(timeout=60)
+            out, _ = process.communicate(timeout=180)
 
     assert (process.returncode, out) == (0, f"{machine.engine}/bin\n")
 
@@ -467,7 +467,7 @@ def enter(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def wait_for(condition: object, seconds: float = 30) -> None:
+def wait_for(condition: object, seconds: float = 120) -> None:
     """Wait until `condition()` holds."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
