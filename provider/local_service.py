@@ -170,12 +170,17 @@ async def _deploy(context: Context, news: Properties) -> None:
         await client.command(paths, {"command": "prepare", "revision": revision_of(news)})
         context.log.status("copying code and models")
         revision = await _in_words(asyncio.to_thread(prepare, paths, news, context.cancelled.is_set, watch_of(context)))
+        host = news.get("host", DEFAULT_HOST)
+        # Once more after the check: who took it meanwhile is named, and who is just ending is waited for.
+        taken = await asyncio.to_thread(ports.conflict, paths, host, news["port"])
+        if taken is not None:
+            raise ResourceError(f"service {paths.name}: {taken[1]}\nWhat was running goes on running.")
         status = await client.command(
             paths,
             {
                 "command": "apply",
                 "revision": revision,
-                "host": news.get("host", DEFAULT_HOST),
+                "host": host,
                 "port": news["port"],
                 "startupTimeoutSeconds": news.get("startupTimeoutSeconds", DEFAULT_STARTUP_SECONDS),
                 "drainSeconds": news.get("drainSeconds", DEFAULT_DRAIN_SECONDS),

@@ -22,7 +22,7 @@ from typing import Any
 
 from provider.local import supervisor
 from provider.local.layout import ServicePaths, is_held, read_json, remove_if_empty
-from provider.local.process import start_time
+from provider.local.process import has_ended, start_time
 from provider.local.surroundings import base_environment
 from provider.resource import ResourceError
 
@@ -31,6 +31,8 @@ RUN = uuid.uuid4().hex
 
 START_SECONDS = 30.0
 ANSWER_SECONDS = 30.0
+_VANISH_SECONDS = 5.0
+"""How long the lock of a supervisor may be seen held after the process is gone."""
 _MAX_ANSWER = 4 * 1024 * 1024
 _POLL_SECONDS = 0.02
 _MARK = "SLIPWAY_SERVICE_DIRECTORY"
@@ -47,7 +49,12 @@ def alive(paths: ServicePaths) -> bool:
 
 
 async def status(paths: ServicePaths) -> dict[str, Any] | None:
-    """The supervisor's status; None where none lives. Raises `UnreachableError`."""
+    """The supervisor's status; None where none lives, or one that is ending. Raises `UnreachableError`."""
+    there = await _asked(paths)
+    return None if there is None or there.get("stopping") else there
+
+
+async def _asked(paths: ServicePaths) -> dict[str, Any] | None:
     if not await _settled(paths):
         return None
     return await command(paths, {"command": "status"})
@@ -81,11 +88,11 @@ async def command(paths: ServicePaths, message: dict[str, Any], seconds: float |
 async def ensure(paths: ServicePaths) -> dict[str, Any]:
     """The status of the service's supervisor, which is started where none lives, or none that answers."""
     try:
-        there = await status(paths)
-        if there is not None and there["protocol"] == supervisor.PROTOCOL:
+        there = await _asked(paths)
+        if there is not None and there["protocol"] == supervisor.PROTOCOL and not there.get("stopping"):
             return there
-        if there is not None:  # from another version of Slipway
-            await stop(paths, 30)
+        if there is not None:  # from another version of Slipway, or told to end by a run that was killed then
+            await stop(paths, float(there.get("drainSeconds", 30)))
     except UnreachableError:
         await asyncio.to_thread(kill, paths)
     await asyncio.to_thread(clear, paths)
@@ -114,26 +121,34 @@ def kill(paths: ServicePaths) -> None:
     state = read_json(paths.state) or {}
     pid = state.get("pid")
     if not isinstance(pid, int) or state.get("startTime") != start_time(pid):
-        if alive(paths):
+        if not _vanishes(paths, _VANISH_SECONDS):
             raise ResourceError(
                 f"the supervisor of the service {paths.name} does not answer, and {paths.state} does not say which "
                 f"process it is. Find out with `fuser {paths.lock}`, end that process, and try again."
             )
         return
     _end(pid)
-    deadline = time.monotonic() + ANSWER_SECONDS
+    if not _vanishes(paths, ANSWER_SECONDS):
+        raise ResourceError(f"the supervisor of the service {paths.name} (process {pid}) cannot be ended")
+
+
+def _vanishes(paths: ServicePaths, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
     while alive(paths):
         if time.monotonic() > deadline:
-            raise ResourceError(f"the supervisor of the service {paths.name} (process {pid}) cannot be ended")
+            return False
         time.sleep(_POLL_SECONDS)
+    return True
 
 
 def clear(paths: ServicePaths) -> None:
     """Removes what a supervisor that is gone has left: its servers, its sockets, its state. Call it when none lives."""
-    for pid in orphans(paths):
+    left = {pid: start_time(pid) for pid in orphans(paths)}
+    for pid in left:
         _end(pid)
     deadline = time.monotonic() + ANSWER_SECONDS
-    while any(True for _ in orphans(paths)) and time.monotonic() < deadline:
+    # Until they are gone: one that is ending is known as this service's no longer, and has its port a moment more.
+    while not all(has_ended(pid, started) for pid, started in left.items()) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     state = read_json(paths.state) or {}
     folders = {socket_directory()}

@@ -90,11 +90,18 @@ def remove_tree(path: Path) -> None:
         return
     for folder, directories, files in os.walk(path, topdown=True):
         # A snapshot keeps the modes of its source: a read-only directory must not keep it from going.
-        os.chmod(folder, 0o700)  # noqa: PTH101 - os.walk gives strings
+        _open_up(folder)
         for name in files + [name for name in directories if os.path.islink(f"{folder}/{name}")]:  # noqa: PTH114
             _unlink(f"{folder}/{name}")
     for folder, _, _ in os.walk(path, topdown=False):
         _rmdir(folder)
+
+
+def _open_up(path: str) -> None:
+    try:
+        os.chmod(path, 0o700)  # noqa: PTH101 - os.walk gives strings
+    except FileNotFoundError:
+        return
 
 
 def _unlink(path: str) -> None:
@@ -133,10 +140,10 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[N
     The file may be removed by who holds it exclusively: whoever waited for it then finds that out and begins anew."""
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:  # the directory was removed in between
+        except FileNotFoundError:  # the directory, or one above it, was removed in between
             continue
         try:
             try:

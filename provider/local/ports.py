@@ -13,8 +13,13 @@ from provider.local.layout import ServicePaths, is_held, read_json
 from provider.local.listener import bind
 
 _LISTENING = "0A"
-_TRIES = 5
 _BETWEEN_SECONDS = 0.1
+_UNSEEN_SECONDS = 0.5
+"""How long a port may be taken by nobody who can be seen: whoever had it may just have gone."""
+_ENDING_SECONDS = 30.0
+"""How long a process that is ending may keep its port: it gives its memory back first."""
+_PF_EXITING = 0x4
+"""From the kernel's `include/linux/sched.h`; in field 9 of `/proc/<pid>/stat`."""
 _UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -32,23 +37,27 @@ def conflict(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | Non
 
 def _tried(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | None:
     """What a bind says. Raises `socket.gaierror` where the host is none."""
-    for attempt in range(_TRIES):
+    began = time.monotonic()
+    while True:
         try:
             bind(host, port).close()
         except socket.gaierror:
             raise
         except OSError as error:
-            taken = error.errno == errno.EADDRINUSE
-            if taken and _is_own(paths, port):
+            if error.errno != errno.EADDRINUSE:
+                return refusal(error, host, port, None)
+            if _is_own(paths, port):
                 return None
-            held_by = holder(port)
-            # Whoever had it may have gone before it was looked for, as a server does whose supervisor was killed.
-            if not taken or held_by is not None or attempt == _TRIES - 1:
-                return refusal(error, host, port, held_by)
+            process = _process_on(port)
+            # Whoever had it may be gone by the time it is looked for, or about to go, as a server is whose supervisor
+            # was killed: it has no environment any more by which it would be known, and its port a moment longer.
+            going = process is None or _is_ending(process)
+            patience = _UNSEEN_SECONDS if process is None else _ENDING_SECONDS
+            if not going or time.monotonic() - began > patience:
+                return refusal(error, host, port, _described(process) if process is not None else None)
             time.sleep(_BETWEEN_SECONDS)
         else:
             return None
-    return None
 
 
 def refusal(error: OSError, host: str, port: int, held_by: str | None) -> tuple[str, str]:
@@ -77,13 +86,23 @@ def first_unprivileged() -> int:
 def holder(port: int) -> str | None:
     """The program that listens on a TCP port, as `name (pid 12)`, or the service of Slipway it belongs to; None where
     /proc does not tell."""
+    process = _process_on(port)
+    return None if process is None else _described(process)
+
+
+def _process_on(port: int) -> Path | None:
     inodes = set(_listening_inodes(port))
     if not inodes:
         return None
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda entry: int(entry.name)):
         if any(inode in inodes for inode in _socket_inodes(process)):
-            return _described(process)
+            return process
     return None
+
+
+def _is_ending(process: Path) -> bool:
+    fields = _read(process / "stat").rpartition(b")")[2].split()
+    return not fields or bool(int(fields[6]) & _PF_EXITING)
 
 
 def _is_own(paths: ServicePaths, port: int) -> bool:

@@ -245,6 +245,15 @@ def _end_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+def has_ended(pid: int, started: str | None) -> bool:
+    """Whether the process that began at `started` is gone with all that it held open; its parent may not know yet."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return True
+    return fields[0] in ("Z", "X") or fields[19] != started
+
+
 def start_time(pid: int) -> str | None:
     """What tells a process from a later one with the same id: its start, in ticks since the machine's (Linux)."""
     try:

@@ -82,7 +82,7 @@ class Supervisor:
         return self.status()
 
     async def _carry_out(self, command: Any, message: dict[str, Any]) -> None:
-        if self._stopping:
+        if self._stopping and command != "stop":  # who asks for the end again waits for it as well
             raise RefusedError("the supervisor is stopping")
         if command == "prepare":
             self._prepared = str(message["revision"])
@@ -152,6 +152,8 @@ class Supervisor:
             "host": self._listener.host if self._listener is not None else None,
             "port": self._listener.port if self._listener is not None else None,
             "run": self._run,
+            "stopping": self._stopping,
+            "drainSeconds": self._drain,
             "desired": self._record.desired,
             "active": self._record.active,
             "serving": self._record.serving,
@@ -243,7 +245,7 @@ class Supervisor:
 
     def _retire(self, instance: Instance) -> None:
         self._stale.add(instance.revision)
-        task = asyncio.create_task(instance.retire(float(self._wish.get("drainSeconds", 30))))
+        task = asyncio.create_task(instance.retire(self._drain))
         self._retiring[task] = instance
         task.add_done_callback(self._retired)
 
@@ -288,6 +290,10 @@ class Supervisor:
         return float(self._wish.get("startupTimeoutSeconds", 300))
 
     @property
+    def _drain(self) -> float:
+        return float(self._wish.get("drainSeconds", 30))
+
+    @property
     def _watch(self) -> Watch:
         return Watch(**self._wish.get("watch") or {})
 
@@ -326,7 +332,7 @@ class Supervisor:
         self.stopped.set()
 
     async def keep_house(self) -> None:
-        """Ends the supervisor when its service's directory is gone; keeps its control socket reachable."""
+        """Ends the supervisor when its service's directory is gone."""
         while not self._stopping:
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
             if not self._paths.lock.exists():

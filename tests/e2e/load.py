@@ -23,11 +23,12 @@ class SteadyLoad:
         body: bytes = b"1",
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.answers: Counter[str] = Counter()
         """How many requests each revision answered."""
         self.failures: list[str] = []
-        self._port = port
+        self._host, self._port = host, port
         self._body = body
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._tls = tls
@@ -48,9 +49,9 @@ class SteadyLoad:
 
     def _run(self) -> None:
         if self._tls is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=120)
         else:
-            connection = http.client.HTTPSConnection("127.0.0.1", self._port, timeout=120, context=self._tls)
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=120, context=self._tls)
         try:
             while not self._stop.is_set():
                 try:

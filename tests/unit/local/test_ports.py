@@ -88,6 +88,39 @@ def test_a_port_that_its_holder_just_gave_up_is_no_conflict(tmp_path: Path, monk
     assert len(attempts) == 2
 
 
+def test_a_port_whose_holder_is_ending_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its memory goes first, and with it all by which it was known; a large model's server takes seconds to be gone.
+    process, port, attempts = tmp_path / "12", free_port(), []
+    process.mkdir()
+    (process / "stat").write_text(f"12 (python3) R 1 12 12 0 -1 {0x400004} 0 0")
+
+    def bind(host: str, port: int) -> socket.socket:
+        attempts.append(port)
+        if len(attempts) < 10:
+            raise OSError(errno.EADDRINUSE, "in use")
+        return listener.bind(host, port)
+
+    monkeypatch.setattr(ports, "bind", bind)
+    monkeypatch.setattr(ports, "_process_on", lambda port: process)
+    assert ports.conflict(ServicePaths(tmp_path, "mnist"), "127.0.0.1", port) is None
+    assert len(attempts) == 10
+
+
+def test_a_port_whose_holder_never_ends_is_a_conflict_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = tmp_path / "12"
+    process.mkdir()
+    (process / "stat").write_text(f"12 (python3) D 1 12 12 0 -1 {0x400004} 0 0")
+    (process / "comm").write_text("python3")
+    monkeypatch.setattr(ports, "_process_on", lambda port: process)
+    monkeypatch.setattr(ports, "_ENDING_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        conflict = ports.conflict(ServicePaths(tmp_path, "mnist"), "127.0.0.1", other.getsockname()[1])
+    assert conflict is not None
+    assert "is held by python3 (pid 12)" in conflict[1]
+
+
 def test_a_port_that_stays_taken_by_nobody_who_can_be_seen_is_a_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import resource
+import signal
 import socket
 import threading
 import urllib.error
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from provider.local import client
+from provider.local import client, listener
 from provider.resource import ResourceError
 from tests.unit.local.conftest import Service, eventually, free_port, get, is_running, kill
 
@@ -242,6 +245,46 @@ def test_stop_ends_everything(service: Service) -> None:
     assert not is_running(status["processes"][0])
     assert not service.paths.state.exists()
     assert list(client.socket_directory().iterdir()) == []
+
+
+def ending(service: Service, drain: float) -> int:
+    """The process of a supervisor that was told to end and has a server that takes its time."""
+    pid = int(service.deploy(service.revision("aaaa", FAKE_DRAIN="ignore"), drainSeconds=drain)["pid"])
+    os.kill(pid, signal.SIGTERM)
+    eventually(lambda: service.command("status")["stopping"], "the end's beginning")
+    return pid
+
+
+def test_a_supervisor_that_is_ending_counts_as_none(service: Service) -> None:
+    pid = ending(service, 3)
+    assert asyncio.run(client.status(service.paths)) is None
+    assert is_running(pid)
+
+
+def test_a_supervisor_that_is_ending_is_waited_for_and_followed_by_another(service: Service) -> None:
+    pid = ending(service, 1)
+    status = service.deploy(service.revision("bbbb"))
+    assert status["active"] == "bbbb"
+    assert status["pid"] != pid
+    assert not is_running(pid)
+
+
+def test_a_supervisor_that_is_ending_can_be_stopped_again(service: Service) -> None:
+    pid = ending(service, 1)
+    asyncio.run(client.stop(service.paths, 1))
+    assert not is_running(pid)
+    assert list(client.orphans(service.paths)) == []
+
+
+def test_what_a_killed_supervisor_left_is_gone_when_it_is_cleared(service: Service) -> None:
+    status = service.deploy(service.revision("aaaa"))
+    server, supervisor = status["processes"][0], status["pid"]
+    # Stopped, neither gets to the signal that the kernel sends a server whose supervisor is gone.
+    os.kill(supervisor, signal.SIGKILL)
+    client.clear(service.paths)
+    assert not is_running(server)
+    with listener.bind("127.0.0.1", service.port):
+        pass
 
 
 def test_a_supervisor_ends_when_its_directory_is_gone(service: Service) -> None:
