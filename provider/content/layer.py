@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from provider.content.cache import DigestCache, Remembered
 from provider.content.errors import ContentChangedError, ContentError
-from provider.content.tree import Tree, TreeFile, signature_of, walk
+from provider.content.tree import Signature, Tree, TreeFile, signature_of, walk
 from provider.content.ustar import END_BYTES, folders_of, padded, padding, tar_header
 from provider.content.watch import Watch
 
@@ -148,6 +148,19 @@ def _twice(source: Path, name: str, watch: Watch, attempt: Callable[[Layer], T])
 @contextmanager
 def opened(file: TreeFile) -> Iterator[int]:
     """Opens a file of a tree for reading; raises `ContentChangedError` where it is not, or does not stay, as listed."""
+    with _opened(file, lambda signature: signature) as handle:
+        yield handle
+
+
+@contextmanager
+def opened_linked(file: TreeFile) -> Iterator[int]:
+    """As `opened`, for a file whose other names come and go: that changes the time of its inode (ctime) alone."""
+    with _opened(file, lambda signature: (*signature[:4], *signature[5:])) as handle:
+        yield handle
+
+
+@contextmanager
+def _opened(file: TreeFile, identity: Callable[[Signature], tuple[int, ...]]) -> Iterator[int]:
     changed = ContentChangedError(f"{file.source} changed while it was being read")
     try:
         # Not blocking: something else may be there by now, and a named pipe would wait for a writer.
@@ -157,10 +170,10 @@ def opened(file: TreeFile) -> Iterator[int]:
     except OSError as error:
         raise ContentError(f"{file.source} cannot be read: {error.strerror}") from error
     try:
-        if signature_of(os.fstat(handle)) != file.signature:
+        if identity(signature_of(os.fstat(handle))) != identity(file.signature):
             raise changed
         yield handle
-        if signature_of(os.fstat(handle)) != file.signature:
+        if identity(signature_of(os.fstat(handle))) != identity(file.signature):
             raise changed
     finally:
         os.close(handle)

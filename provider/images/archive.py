@@ -11,12 +11,13 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 from provider.content.errors import ContentChangedError, ContentError
-from provider.content.layer import opened
+from provider.content.layer import opened, opened_linked
 from provider.content.modelpack import Blob
 from provider.content.tree import Tree, TreeFile
 from provider.content.ustar import END_BYTES, FILE, FOLDER, LINK, folders_of, padding, tar_header
@@ -40,11 +41,18 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class Linked:
+    """A file that has other names, as one that is linked to an installer's cache: they come and go while it is read."""
+
+    file: TreeFile
+
+
+@dataclass(frozen=True)
 class Folder:
     """A folder that is there even where it holds nothing."""
 
 
-Entry = TreeFile | Generated | Link | Folder
+Entry = TreeFile | Linked | Generated | Link | Folder
 
 
 def files_below(prefix: str, tree: Tree) -> dict[str, Entry]:
@@ -88,14 +96,16 @@ class Archive:
                     size = len(entry.content)
                     yield tar_header(path, _mode(entry.executable), size, FILE) + entry.content + padding(size)
                 case TreeFile():
-                    yield from _file(path, entry)
+                    yield from _file(path, entry, opened(entry))
+                case Linked():
+                    yield from _file(path, entry.file, opened_linked(entry.file))
         yield bytes(END_BYTES)
 
 
-def _file(path: str, file: TreeFile) -> Iterator[bytes]:
+def _file(path: str, file: TreeFile, opening: AbstractContextManager[int]) -> Iterator[bytes]:
     yield tar_header(path, _mode(file.executable), file.size, FILE)
     left = file.size
-    with opened(file) as handle:
+    with opening as handle:
         while left:
             try:
                 data = os.read(handle, min(left, _READ_BYTES))

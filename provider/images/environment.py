@@ -31,7 +31,7 @@ from provider.content.layout import disk_errors
 from provider.content.modelpack import Blob
 from provider.content.tree import TreeFile, walk
 from provider.content.watch import Watch
-from provider.images.archive import Archive, Entry, Generated
+from provider.images.archive import Archive, Entry, Generated, Linked
 
 ENVIRONMENT = "opt/slipway/environment"
 """Where the environment is in an image (without the leading slash): Python's user base there."""
@@ -154,8 +154,8 @@ def _make(
             *("--require-hashes", "--no-deps", "--only-binary", ":all:", "--no-compile-bytecode"),
             *environments.installer_options(lock),
             *("--python-platform", PLATFORMS[platform], "--python-version", python_version),
-            # Not linked to the installer's cache: what else links there would touch the files while they are read.
-            *("--link-mode", "copy"),
+            # Linked to the installer's cache: copies would take most of the time. They are read, and then removed.
+            *("--link-mode", "hardlink"),
         )
     except environments.EnvironmentError as error:
         raise ContentError(
@@ -184,7 +184,7 @@ def _entries(site: Path, prefix: str) -> dict[str, Entry]:
     if not any(path.is_file() and path.name != ".lock" for path in site.rglob("*")):
         return {}
     files = {file.path: file for file in walk(site, _left_by_tools).files}
-    entries: dict[str, Entry] = {f"{prefix}/{path}": file for path, file in files.items()}
+    entries: dict[str, Entry] = {f"{prefix}/{path}": Linked(file) for path, file in files.items()}
     scripts = {path: _script(file) for path, file in files.items() if path.startswith("bin/")}
     for path, script in scripts.items():
         entries[f"{prefix}/{path}"] = script

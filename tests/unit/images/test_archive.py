@@ -10,7 +10,7 @@ import pytest
 
 from provider.content.errors import ContentChangedError
 from provider.content.tree import walk
-from provider.images.archive import Archive, Entry, Folder, Generated, Link, files_below
+from provider.images.archive import Archive, Entry, Folder, Generated, Link, Linked, files_below
 from tests.unit.images.support import unpacked
 
 
@@ -61,6 +61,24 @@ def test_its_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
     assert data == b"".join(archive.pieces())
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert tar.getmember("app/big").size == 3 * 2**20 + 17
+
+
+def test_a_file_with_other_names_may_gain_and_lose_them_while_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"content")
+    (file,) = walk(tmp_path / "x").files
+    pieces = Archive({"x": Linked(file)}).pieces()
+    read = [next(pieces)]
+    (tmp_path / "other").hardlink_to(tmp_path / "x")
+    read += pieces
+    assert unpacked(io.BytesIO(b"".join(read)))["x"].size == 7
+
+
+def test_a_file_with_other_names_that_changed_since_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"content")
+    (file,) = walk(tmp_path / "x").files
+    (tmp_path / "x").write_bytes(b"other")
+    with pytest.raises(ContentChangedError, match="x changed while it was being read"):
+        list(Archive({"x": Linked(file)}).pieces())
 
 
 def test_a_file_that_changed_since_is_noticed(tmp_path: Path) -> None:

@@ -100,6 +100,22 @@ def test_an_empty_lock_is_an_empty_layer(wheels: Path, tmp_path: Path) -> None:
     assert unpacked(make("# nothing\n", tmp_path / "layers").open()) == {}
 
 
+def test_the_installers_cache_is_not_copied(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, links = write_wheel(wheels, "one"), []
+    install = environments.run_uv
+
+    def installed(*arguments: str) -> str:
+        said = install(*arguments)
+        links.append((Path(arguments[arguments.index("--target") + 1]) / "one.py").stat().st_nlink)
+        return said
+
+    monkeypatch.setattr(environments, "run_uv", installed)
+    layer = make(lock, tmp_path / "layers")
+    assert links == [2]
+    monkeypatch.setenv("UV_LINK_MODE", "copy")
+    assert make(lock, tmp_path / "elsewhere").blob == layer.blob
+
+
 def test_what_was_made_once_is_kept(wheels: Path, tmp_path: Path) -> None:
     lock = write_wheel(wheels, "one")
     first = make(lock, tmp_path / "layers")
