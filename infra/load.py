@@ -60,6 +60,8 @@ class _Loader:
         self.file = file
         self.made_images = images
         self.problems: list[Problem] = []
+        self.drafts: dict[str, dict[str, DeploymentPlan]] = {}
+        """The deployments of each service, also of one whose target or `deployment` has a mistake."""
         self.environments = EnvironmentReader(root, file, self.problems)
 
     def report(self, path: str, message: str) -> None:
@@ -91,7 +93,7 @@ class _Loader:
             models=_names(sections, "models"),
             aliases={name: model.aliases for name, model in declared_models.items()},
         )
-        self.problems += references.check(shaped, services, known, self.file)
+        self.problems += references.check(shaped, self.drafts, known, self.file)
         self.problems += references.check_packages(shaped_packages, packages, known, self.file)
         self.problems += hosts.check(shaped, services, targets, workspace.name if workspace else "", self.file)
         self.problems += clusters.check(shaped, services, targets, workspace.name if workspace else "", self.file)
@@ -99,7 +101,7 @@ class _Loader:
         self.problems += builds.check_uses(*_built_uses(packages, services, targets, environments), registry, self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
-        self.problems += preflight.check_services(services, self.file)
+        self.problems += preflight.check_services(services, self.drafts, self.file)
         self.problems += preflight.check_packages(packages, self.file)
         images = self._validated(config.Images, sections.get("images", {}), ("images",))
         python, router = self._images(images, packages, services, targets, environments) if images else (None, None)
@@ -150,12 +152,11 @@ class _Loader:
         models: Mapping[str, config.Model],
     ) -> ServicePlan | None:
         target = targets.get(service.compute_target)
-        if target is None:
-            # Which fields its deployment may have is not known.
-            return None
-        path = ("services", name, "deployment")
-        deployment, _, _ = self._inline_or_file(service.deployment, config.DEPLOYMENTS[target.kind], path)
-        deployments = {
+        deployment = None
+        if target is not None:  # else it is not known which fields its deployment may have
+            path = ("services", name, "deployment")
+            deployment, _, _ = self._inline_or_file(service.deployment, config.DEPLOYMENTS[target.kind], path)
+        deployments = self.drafts[name] = {
             key: plan
             for key, variant in (service.deployments or {config.ONLY_DEPLOYMENT: ServiceDeployment()}).items()
             if (plan := self._deployment(name, key, service, variant, deployment, environments, models))

@@ -64,13 +64,16 @@ def _sample_mistake(file: Path) -> str | None:
     return None
 
 
-def check_services(services: Mapping[str, ServicePlan], file: str) -> Iterator[Problem]:
-    """Yields what is wrong with the scripts and sample requests of services."""
-    for name, service in services.items():
-        for key, deployment in service.deployments.items():
+def check_services(
+    services: Mapping[str, ServicePlan], drafts: Mapping[str, Mapping[str, DeploymentPlan]], file: str
+) -> Iterator[Problem]:
+    """Yields what is wrong with the scripts and sample requests of services. `drafts`: the deployments of all of them,
+    also of those that are no plan for some other mistake."""
+    for name, deployments in drafts.items():
+        for key, deployment in deployments.items():
             path = f"services.{name}" if key == ONLY_DEPLOYMENT else f"services.{name}.deployments.{key}"
             yield from _check_deployment(deployment, path, file)
-            if isinstance(service.deployment, KubernetesDeployment):
+            if name in services and isinstance(services[name].deployment, KubernetesDeployment):
                 yield from _check_sample_size(deployment, path, file)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from infra.config import Package, Service
-from infra.plan import PackagePlan, ServicePlan
+from infra.plan import DeploymentPlan, PackagePlan
 from infra.problems import Problem, near
 
 
@@ -22,7 +22,7 @@ class Known:
 
 
 def check(
-    services: Mapping[str, Service], plans: Mapping[str, ServicePlan], known: Known, file: str
+    services: Mapping[str, Service], plans: Mapping[str, Mapping[str, DeploymentPlan]], known: Known, file: str
 ) -> Iterator[Problem]:
     """Yields names that nothing has."""
     for name, service in services.items():
@@ -81,9 +81,9 @@ def _model_and_alias(reference: str) -> tuple[str, str]:
     return name.partition(":")[0], alias
 
 
-def _environments(plans: Mapping[str, ServicePlan], known: Known, file: str) -> Iterator[Problem]:
-    for name, plan in plans.items():
-        for environment in dict.fromkeys(deployment.environment for deployment in plan.deployments.values()):
+def _environments(plans: Mapping[str, Mapping[str, DeploymentPlan]], known: Known, file: str) -> Iterator[Problem]:
+    for name, deployments in plans.items():
+        for environment in dict.fromkeys(deployment.environment for deployment in deployments.values()):
             if environment not in known.environments:
                 yield _no_environment(f"services.{name}", environment, known, file)
 

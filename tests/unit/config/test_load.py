@@ -277,6 +277,26 @@ def test_all_mistakes_are_told_at_once(project: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "place"),
+    [("computeTarget", "lab", "computeTarget"), ("deployment", {"port": 8890, "cpu": 1}, "deployment.cpu")],
+)
+def test_a_mistake_in_where_a_service_runs_hides_none_in_what_it_is(
+    project: Path, field: str, value: Any, place: str
+) -> None:
+    sections = spoilt("services.mnist.sampleRequest", "missing.json")
+    sections["services"]["mnist"][field] = value
+    sections["services"]["mnist"]["inference"]["environment"] = "sklern"
+    sections["services"]["mnist"]["inference"]["entryScript"] = "missing.py"
+
+    places = [text.split(": ")[1] for text in mistakes(project, sections)]
+
+    assert places == [
+        f"services.mnist.{name}"
+        for name in sorted([place, "inference.entryScript", "inference.environment", "sampleRequest"])
+    ]
+
+
 def test_the_error_says_that_nothing_was_changed(project: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"^the stack's configuration has 1 mistake; nothing was changed:\n  sta"
