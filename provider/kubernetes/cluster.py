@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from provider.kubernetes.kubeconfig import Access, Login, find
 from provider.resource import Failure, ResourceError
@@ -340,7 +340,15 @@ class Cluster:
             if self.access.server_name:
                 options["server_hostname"] = options["assert_hostname"] = self.access.server_name
         proxy = self.proxy()
-        return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        if proxy is None:
+            return urllib3.PoolManager(**options)
+        parts = urlsplit(proxy)
+        if parts.scheme not in ("http", "https"):
+            raise ClusterError(f"the proxy of {self.access.origin} is reached by http or https, not {parts.scheme}")
+        if parts.username:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            options["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=pair)
+        return urllib3.ProxyManager(proxy, **options)
 
     def proxy(self) -> str | None:
         """The proxy on the way to the API server: the kubeconfig's, else the environment's."""

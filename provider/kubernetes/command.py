@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 from provider.kubernetes.cluster import RIGHTS, ApiError, AwayError, Cluster, ForbiddenError, LoginError, path_in
 
@@ -79,7 +79,7 @@ def _connected(cluster: Cluster, url: str, seconds: float) -> Any:
         parts = urlsplit(proxy)
         options |= {"http_proxy_host": parts.hostname, "http_proxy_port": parts.port or 80, "proxy_type": parts.scheme}
         if parts.username:
-            options["http_proxy_auth"] = (parts.username, parts.password or "")
+            options["http_proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
     return websocket.create_connection(url, timeout=seconds, subprotocols=[_PROTOCOL], **options)
 
 

@@ -104,6 +104,19 @@ def test_an_authority_that_is_no_certificate(tmp_path: Path) -> None:
     assert "the certificates of the context 'one'" in told(ClusterError, Cluster(find(str(kubeconfig), None)))
 
 
+def test_a_proxy_is_asked_to_pass_on_what_is_asked(api: ApiServer, tmp_path: Path) -> None:
+    way = api.address.replace("//", "//bob:p%40ss@")
+    kubeconfig = write_kubeconfig(tmp_path / "config", "http://cluster.test", cluster={"proxy-url": way})
+    api.answers[f"http://cluster.test{PODS}"] = items({"kind": "Pod"})
+    assert Cluster(find(str(kubeconfig), None)).items(PODS) == [{"kind": "Pod"}]
+    assert api.headers[0]["proxy-authorization"] == "Basic Ym9iOnBAc3M="
+
+
+def test_a_proxy_of_another_kind_is_not_understood(tmp_path: Path) -> None:
+    kubeconfig = write_kubeconfig(tmp_path / "config", "http://cluster.test", cluster={"proxy-url": "socks5://a:1"})
+    assert "is reached by http or https, not socks5" in told(ClusterError, Cluster(find(str(kubeconfig), None)))
+
+
 # -- the API server starts again ---------------------------------------------------------------------------------------
 
 
