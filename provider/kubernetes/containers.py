@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from provider.condition import Cause, Condition
 from provider.container.facts import COULD_NOT_START, init_error, traceback_of
@@ -80,10 +80,11 @@ class Seen:
         restarts = int(self.status.get("restartCount") or 0)
         return restarts + (1 if self.ended and part(self.status, "state", "running") is None else 0)
 
-    def about(self, *reasons: str, containing: str = "") -> Event | None:
-        """The latest event of this container, or of its pod as a whole."""
+    def about(self, *reasons: str, containing: str = "", until: datetime | None = None) -> Event | None:
+        """The latest event of this container, or of its pod as a whole; where there is one, the latest `until` then."""
         mine = [event for event in self.events if not event.field or f"{{{self.spec['name']}}}" in event.field]
-        return latest(mine, *reasons, containing=containing)
+        before = [event for event in mine if until is None or event.last is None or event.last <= until]
+        return latest(before, *reasons, containing=containing) or latest(mine, *reasons, containing=containing)
 
 
 def trouble(seen: Seen) -> Verdict | None:
@@ -95,9 +96,9 @@ def trouble(seen: Seen) -> Verdict | None:
         return _misconfigured(seen)
     if reason in ("CreateContainerError", "RunContainerError", "PreStartHookError", "PostStartHookError"):
         return _not_started(seen, str(seen.waiting.get("message") or reason))
-    if seen.ended and not seen.status.get("ready") and not _forgiven(seen):
-        return _crashed(seen)
-    return None
+    if seen.status.get("ready"):
+        return None
+    return _being_ended(seen) or (_crashed(seen) if seen.ended and not _forgiven(seen) else None)
 
 
 def _given(seen: Seen, since: datetime | None, cause: Cause) -> Verdict:
@@ -230,6 +231,15 @@ def _forgiven(seen: Seen) -> bool:
     return running is not None and seconds_since(moment(running.get("startedAt")), seen.now) > _FORGIVEN_SECONDS
 
 
+def _being_ended(seen: Seen) -> Verdict | None:
+    """A process that a probe has given up: it may take its time to end."""
+    began = moment(part(seen.status, "state", "running", "startedAt"))
+    if began is None:
+        return None
+    # The last one may have been ended in the second in which this one began.
+    return _by_a_probe(seen, began + timedelta(seconds=1), seen.crashes + 1)
+
+
 def _crashed(seen: Seen) -> Verdict | None:
     ended = seen.ended
     code, at = int(ended.get("exitCode") or 0), moment(ended.get("finishedAt"))
@@ -237,7 +247,7 @@ def _crashed(seen: Seen) -> Verdict | None:
         return _failed(_out_of_memory(seen, code), at)
     if ended.get("reason") in ("StartError", "ContainerCannotRun"):
         return _not_started(seen, str(ended.get("message") or ended["reason"]))
-    if (killed := _by_a_probe(seen)) is not None:
+    if (killed := _by_a_probe(seen, moment(ended.get("startedAt")), seen.crashes)) is not None:
         return killed
     if code == COULD_NOT_START:
         return _failed(_hinted(seen, init_error(seen.log)), at)
@@ -280,9 +290,8 @@ def _out_of_memory(seen: Seen, code: int) -> Cause:
     )
 
 
-def _by_a_probe(seen: Seen) -> Verdict | None:
-    """What a process was ended for, where a probe was why."""
-    began = moment(seen.ended.get("startedAt"))
+def _by_a_probe(seen: Seen, began: datetime | None, crashes: int) -> Verdict | None:
+    """What a process that began then is ended for, where a probe is why; for the time that `crashes` says."""
     for kind, reason, hint in (
         ("startup", "StartupTimeout", "make init() faster, or raise the service's startup timeout"),
         ("liveness", "ProbeFailed", "the process hangs: look for a deadlock or an endless loop in run()"),
@@ -290,13 +299,13 @@ def _by_a_probe(seen: Seen) -> Verdict | None:
         event = seen.about("Killing", containing=f"failed {kind} probe")
         if event is None or (began is not None and event.last is not None and event.last < began):
             continue
-        said = seen.about("Unhealthy", containing=f"{kind.capitalize()} probe failed")
+        # Not what the next process said to it.
+        said = seen.about("Unhealthy", containing=f"{kind.capitalize()} probe failed", until=event.last)
         words = said.message if said is not None else f"{kind} probe failed"
         cause = Cause(
             reason, f"{seen.name} was ended, since its {words[:1].lower()}{words[1:]}", log=tuple(seen.log), hint=hint
         )
-        final = kind == "startup" or seen.crashes >= _LOOP
-        if final:
+        if kind == "startup" or crashes >= _LOOP:
             return _failed(cause, event.last)
         return Verdict(Condition("Unhealthy", reason, cause.message, cause), False, event.last)
     return None

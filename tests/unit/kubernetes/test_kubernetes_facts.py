@@ -250,11 +250,30 @@ def test_a_start_that_took_too_long() -> None:
     assert "since its startup probe failed: Get" in cause(found)
 
 
+def test_a_start_that_took_too_long_is_told_before_the_process_has_ended() -> None:
+    events = [event("Killing", "Container server failed startup probe, will be restarted", last=2)]
+    item = pod(status(running={"startedAt": ago(30)}))
+    assert told(item, events=events).condition.reason == "StartupTimeout"
+    # One before it was ended so.
+    assert told(pod(status(running={"startedAt": ago(1)})), events=events).condition.reason == "Starting"
+
+
+def test_what_the_next_process_says_to_a_probe_is_not_what_the_last_one_was_ended_for() -> None:
+    events = [
+        event("Unhealthy", "Startup probe failed: HTTP probe failed with statuscode: 503", last=3),
+        event("Killing", "Container server failed startup probe, will be restarted", last=3),
+        event("Unhealthy", "Startup probe failed: connection refused", last=1),
+    ]
+    found = told(pod(status(running={"startedAt": ago(2)}, restarts=1, last=ended(137, at=2))), events=events)
+    assert cause(found).endswith("since its startup probe failed: HTTP probe failed with statuscode: 503")
+
+
 def test_a_process_that_hangs_is_ended_twice_before_it_counts_as_failed() -> None:
-    events = [event("Killing", "Container server failed liveness probe, will be restarted")]
-    once = told(pod(status(running=RUNNING, restarts=1, last=ended(137, at=2))), events=events)
+    events = [event("Killing", "Container server failed liveness probe, will be restarted", last=2)]
+    again = {"startedAt": ago(1)}
+    once = told(pod(status(running=again, restarts=1, last=ended(137, at=2))), events=events)
     assert (once.condition.state, once.condition.reason, once.hopeless) == ("Unhealthy", "ProbeFailed", False)
-    twice = told(pod(status(running=RUNNING, restarts=2, last=ended(137, at=2))), events=events)
+    twice = told(pod(status(running=again, restarts=2, last=ended(137, at=2))), events=events)
     assert (twice.condition.state, twice.condition.reason, twice.hopeless) == ("Failed", "ProbeFailed", True)
     assert "liveness probe failed" in cause(twice)
 
