@@ -182,8 +182,21 @@ async def _end_with_the_engine(engine_pid: int) -> None:
     os._exit(1)
 
 
+async def _is_there(engine_address: str) -> bool:
+    host, _, port = engine_address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, ValueError):
+        return False
+    writer.close()
+    return True
+
+
 async def _serve(provider: ServedProvider, name: str, version: str, engine_address: str, engine_pid: int) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="operation"))
+    # An engine that was killed before this process looked for its parent would never be seen to end.
+    if not await _is_there(engine_address):
+        raise SystemExit(f"error: no engine answers at {engine_address}, which was to be served")
     provider.connect(engine_address)
     server = grpc.aio.server(
         options=[

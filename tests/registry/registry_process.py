@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.ports import free_port
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 
 
 class RegistryProcess:

@@ -227,7 +227,7 @@ def test_two_that_see_each_other_both_step_back_and_come_again(
     stack: ModelStack, other: ModelStack, proxy: FaultyProxy
 ) -> None:
     other.source.write_bytes(b"second")
-    together = threading.Barrier(2, timeout=30)
+    together = threading.Barrier(2, timeout=180)
     # Both look at once, so that they claim the same number, and both have claimed it before either looks again.
     proxy.when("GET", "/tags/list", meanwhile(together.wait), times=4)
     thread = threading.Thread(target=other.deploy)

@@ -18,7 +18,7 @@ from provider.registry_host.deliveries import Queue
 from provider.registry_host.spec import Files, Spec
 from tests.registry.receiver import Receiver
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 
 
 def eventually(condition: Any, what: str) -> None:

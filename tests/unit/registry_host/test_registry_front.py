@@ -16,7 +16,7 @@ import pytest
 from provider.registry_host import front
 from provider.registry_host.front import Front
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 
 
 class Echo:
