@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -129,12 +130,12 @@ class _Handler(logging.Handler):
 
 
 class _Lines(TextIOBase):
-    """A stream whose lines become JSON events; what has no line end yet waits for it."""
+    """A stream whose lines become JSON events; what has no line end yet waits for it, each thread's for its own."""
 
     def __init__(self, stream: TextIO, kind: str) -> None:
         self._stream = stream
         self._kind = kind
-        self._rest = ""
+        self._rests = threading.local()
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -150,7 +151,7 @@ class _Lines(TextIOBase):
         return False
 
     def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
+        *lines, self._rests.text = (getattr(self._rests, "text", "") + text).split("\n")
         for line in lines:
             if line:
                 write("INFO" if self._kind == "stdout" else "WARNING", line, logger=self._kind)

@@ -7,6 +7,7 @@ waits for it. Source: the OTLP 1.x specification and the HTTP semantic conventio
 
 from __future__ import annotations
 
+import http.client
 import os
 import queue
 import re
@@ -139,7 +140,7 @@ class Tracer:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT):  # noqa: S310 - the operator's own setting
                 self._complained = False
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if not self._complained:
                 self._complained = True
                 logs.warning(f"traces cannot be sent and are dropped until they can: {error}")

@@ -489,5 +489,5 @@ def test_an_unknown_kind_of_target_lists_the_known(deployment: Deployment) -> No
     news = {"target": {"kind": "cloud"}, "revision": "x", "scoringUri": "x"}
     _, failures = asyncio.run(deployment.endpoint.check(deployment.context, news))
     assert [(failure.property, failure.reason) for failure in failures] == [
-        ("target.kind", "'cloud' is no kind of target; known are local, container")
+        ("target.kind", "'cloud' is no kind of target; known are local, container, kubernetes")
     ]

@@ -4,7 +4,9 @@ collector.
 
 from __future__ import annotations
 
+import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from slipway_serving import logs
 from tests.unit.serving.conftest import Serve
-from tests.unit.serving.support import ECHO, Serving, wait_for
+from tests.unit.serving.support import DEADLINE, ECHO, Serving, wait_for
 
 TALKATIVE = """
 import logging, sys
@@ -148,3 +151,31 @@ def test_a_collector_that_is_away_costs_a_notice_and_no_request(serve: Serve) ->
     wait_for(lambda: "traces cannot be sent" in server.log, "the notice")
     server.process.terminate()
     assert server.wait_exit() == 0
+
+
+def test_traces_go_on_after_an_answer_that_is_no_http(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as odd:
+        endpoint = f"http://127.0.0.1:{odd.getsockname()[1]}/v1/traces"
+        server = serve(ECHO, env={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint})
+        odd.settimeout(DEADLINE)
+        for _ in range(2):
+            server.score("x")
+            connection, _ = odd.accept()
+            with connection, connection.makefile("rb") as sent:
+                # All of it: what is closed unread is reset, and never seen as an answer.
+                head = list(iter(sent.readline, b"\r\n"))
+                sent.read(next(int(line[15:]) for line in head if line.lower().startswith(b"content-length:")))
+                connection.sendall(b"nonsense\r\n\r\n")
+    assert "traces cannot be sent" in server.log
+
+
+def test_lines_of_several_threads_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(logs, "write", lambda level, line, **fields: seen.append(line))
+    lines = logs._Lines(io.StringIO(), "stdout")
+    lines.write("one")
+    other = threading.Thread(target=lambda: lines.write("two\n"))
+    other.start()
+    other.join()
+    lines.write(" line\n")
+    assert seen == ["two", "one line"]
