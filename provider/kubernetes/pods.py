@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from provider.condition import Cause, Condition
+from provider.container.facts import traceback_of
 from provider.kubernetes.containers import Seen, not_set_up, trouble
 from provider.kubernetes.objects import (
     Event,
@@ -37,6 +38,10 @@ class Details:
 
 
 NOTHING = Details()
+
+SAMPLE_REFUSED = "the sample request was answered with"
+"""What a startup probe that asks the sample request says where the answer is none."""
+_OFTEN_ENOUGH = 3
 
 
 def ready(pod: Object) -> bool:
@@ -174,6 +179,9 @@ def _starting(pod: Object, details: Details, now: datetime) -> Verdict:
         return Verdict(Condition("Transitioning", "Starting", f"the pod {name} {what}"))
     if all(status.get("ready") for status in statuses):
         return Verdict(Condition("Transitioning", "Starting", f"the pod {name} answers, and is about to be ready"))
+    refused = _refused_sample(name, details)
+    if refused is not None:
+        return refused
     probe = latest(details.events, "Unhealthy")
     said = details.answer or (probe.message if probe is not None else "it does not answer yet")
     # Beside the state that may get better: what is known when the time is up.
@@ -184,6 +192,25 @@ def _starting(pod: Object, details: Details, now: datetime) -> Verdict:
         hint="the last log lines say what the server did" if details.logs else "",
     )
     return Verdict(Condition("Transitioning", "Starting", f"the pod {name} starts: {said}", cause))
+
+
+def _refused_sample(name: str, details: Details) -> Verdict | None:
+    """The verdict on a pod whose startup probe asks the sample request, and is not given it. It was ready by then: what
+    it answers several times it will always answer."""
+    told = [event for event in details.events if event.reason == "Unhealthy" and SAMPLE_REFUSED in event.message]
+    if sum(event.count for event in told) < _OFTEN_ENOUGH:
+        return None
+    last = max(told, key=lambda event: event.count)
+    said = last.message.partition(SAMPLE_REFUSED)[2].strip()
+    log = [line for lines in details.logs.values() for line in lines]
+    cause = Cause(
+        "SampleRequestFailed",
+        f"in the pod {name} {SAMPLE_REFUSED} {said}",
+        traceback=traceback_of(log),
+        log=tuple(log),
+        hint="mend run() in the entry script, or the file of the sample request",
+    )
+    return Verdict(Condition("Failed", cause.reason, cause.message, cause), True, last.last)
 
 
 def revisions(pods: Sequence[Object]) -> dict[str | None, int]:

@@ -268,6 +268,21 @@ def test_what_the_next_process_says_to_a_probe_is_not_what_the_last_one_was_ende
     assert cause(found).endswith("since its startup probe failed: HTTP probe failed with statuscode: 503")
 
 
+def test_a_sample_request_that_its_startup_probe_is_refused() -> None:
+    said = "Startup probe failed: the sample request was answered with 500: {}"
+    starting = pod(status(running=RUNNING))
+    once = told(starting, events=[event("Unhealthy", said.format("no pixel"))], log=LOG)
+    assert (once.condition.state, once.hopeless) == ("Transitioning", False), "a server may be overloaded for a moment"
+
+    events = [event("Unhealthy", said.format("no pixel")), event("Unhealthy", said.format("no pixel at 3"))]
+    found = told(starting, events=events, log=LOG)
+
+    assert (found.condition.state, found.condition.reason, found.hopeless) == ("Failed", "SampleRequestFailed", True)
+    assert cause(found) == "in the pod mnist-2-a the sample request was answered with 500: no pixel"
+    assert found.condition.cause is not None
+    assert found.condition.cause.traceback[-1] == "FileNotFoundError: [Errno 2] No such file or directory: 'gone'"
+
+
 def test_a_process_that_hangs_is_ended_twice_before_it_counts_as_failed() -> None:
     events = [event("Killing", "Container server failed liveness probe, will be restarted", last=2)]
     again = {"startedAt": ago(1)}
