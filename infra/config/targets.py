@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -47,11 +49,21 @@ def _extended_resource(name: str) -> str:
 
 
 def _quantity(text: str) -> str:
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?(m|k|[KMGTPE]i?)?", text) is None:
+    """As Kubernetes writes it (apimachinery, `Quantity`): anything else would be a change at every look."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(m|k|[KMGTPE]i|[MGTPE]|)", text)
+    if match is None:
         raise ValueError(f"{text!r} is no quantity of Kubernetes: a number, perhaps with m, k, M, G, Ki, Mi or Gi")
-    return text
+    units, base = (_BINARY, 1024) if match[2].endswith("i") else (_DECIMAL, 1000)
+    # In the smallest unit, rounded up as there.
+    count = math.ceil(Decimal(match[1]) * base ** units.index(match[2]))
+    exponent = 0
+    while count and count % base == 0 and exponent + 1 < len(units):
+        count, exponent = count // base, exponent + 1
+    return f"{count}{units[exponent]}" if count else "0"
 
 
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_DECIMAL = ("m", "", "k", "M", "G", "T", "P", "E")
 Domain = Annotated[str, AfterValidator(_domain)]
 ExtendedResource = Annotated[str, AfterValidator(_extended_resource)]
 Quantity = Annotated[Text, AfterValidator(_quantity)]

@@ -176,6 +176,27 @@ def test_what_the_readme_shows_is_good(project: Path) -> None:
     assert plan.deployment.scales
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (8, "8"),
+        ("0.5", "500m"),
+        ("2000m", "2"),
+        ("1500m", "1500m"),
+        ("1024Mi", "1Gi"),
+        ("1.5Gi", "1536Mi"),
+        ("1000M", "1G"),
+        ("500000000", "500M"),
+        ("0", "0"),
+    ],
+)
+def test_quantities_are_kept_as_kubernetes_writes_them(project: Path, given: Any, kept: str) -> None:
+    cluster = loaded(project, configuration({"quota": {"x": given}})).compute_targets["aks"]
+
+    assert isinstance(cluster, KubernetesTarget)
+    assert cluster.quota == {"x": kept}
+
+
 def test_the_host_of_an_ingress_is_that_of_a_service_without_one(project: Path) -> None:
     plan = loaded(project, configuration({"ingress": {"host": "ml.example.org"}}))
 
