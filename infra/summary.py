@@ -82,18 +82,26 @@ def _written(path: Path, text: str, mode: int) -> str:
 
 def describe(name: str, service: dict[str, Any], folder: Path) -> str:
     """One service: a heading with its state, then a line for each thing to know."""
-    uri = service["scoringUri"]
+    uri, forward = service["scoringUri"], service.get("portForward")
+    # What is reached inside a cluster alone has a way from here while that command runs.
+    reached = uri if forward is None else _elsewhere(uri, int(forward["port"]))
     lines = {
         "scoring URI": uri,
         "revision": service["revision"],
         "message": service.get("message"),
-        "try it": f"curl -sS {access(name, service, folder)}{request(uri, service.get('sampleRequest'))}",
+        "reach it": None if forward is None else forward["command"],
+        "try it": f"curl -sS {access(name, service, folder)}{request(reached, service.get('sampleRequest'))}",
     }
     shown = [f"  {what + ':':<13}{value}" for what, value in lines.items() if value]
     for deployment, told in sorted((service.get("deployments") or {}).items()):
         share = f"{told['traffic']:g} % of the traffic"
         shown.append(f"  {deployment + ':':<13}{told['state']}, {share}, {told['revision']}")
     return "\n".join([f"{name}: {service['state']}", *shown])
+
+
+def _elsewhere(uri: str, port: int) -> str:
+    parts = urlsplit(uri)
+    return urlunsplit((parts.scheme, f"127.0.0.1:{port}", parts.path, "", ""))
 
 
 def request(uri: str, sample: str | None) -> str:

@@ -42,6 +42,11 @@ class Front:
     """Where a service may need a router."""
     pull_secret: str | None = None
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether clients outside the cluster have no way in by it."""
+        return self.expose == "clusterIp" and self.ingress is None and self.gateway is None
+
 
 @dataclass(frozen=True)
 class Behind:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ _BEFORE_START_SECONDS = 300
 _STARTUP_SECONDS = 300
 """How long a server may take to start, where nobody says."""
 _LONGEST_WAIT_SECONDS = 172_800
+_PRIVILEGED = 1023
+"""The last port that is not everybody's to listen on."""
 
 
 class KubernetesTargetArgs(TypedDict):
@@ -201,6 +204,8 @@ class KubernetesTarget(pulumi.ComponentResource):
             parent=parent,
             after=[endpoint for endpoint, _ in running.values()],
         ).declare()
+        if self._front.is_inside:
+            more["portForward"] = _port_forward(self._cluster, self._place.namespace, service)
         if several:
             more["deployments"] = {
                 key: {"state": endpoint.state, "revision": revision, "traffic": service.deployments[key].weight}
@@ -366,6 +371,14 @@ class KubernetesTarget(pulumi.ComponentResource):
                 annotations=SKIP_AWAIT,
                 after=[made],
             )
+
+
+def _port_forward(cluster: Mapping[str, str], namespace: str, service: Service) -> dict[str, Any]:
+    """How a service that is reached inside the cluster is reached from elsewhere: a command, and the local port."""
+    local = service.port if service.port > _PRIVILEGED else service.port + 8000
+    options = [f"--{name}={value}" for name, value in cluster.items()]
+    command = ["kubectl", *options, f"--namespace={namespace}", "port-forward", f"service/{service.name}"]
+    return {"command": shlex.join([*command, f"{local}:{service.port}"]), "port": local}
 
 
 def _keys_name(service: str) -> str:

@@ -166,6 +166,10 @@ def test_the_objects_of_a_service(recorder: Recorder) -> None:
         "scoringUri": "http://mnist.models.svc/score",
         "swaggerUri": "http://mnist.models.svc/swagger.json",
         "revision": only(recorder, ENDPOINT)["revision"],
+        "portForward": {
+            "command": "kubectl --namespace=models port-forward service/mnist 8080:80",
+            "port": 8080,
+        },
     }
 
 

@@ -28,6 +28,17 @@ def test_service_shows_state_address_revision_and_request(tmp_path: Path) -> Non
     ]
 
 
+def test_what_is_inside_a_cluster_is_reached_by_kubectl(tmp_path: Path) -> None:
+    command = "kubectl --namespace=models port-forward service/mnist 8443:443"
+    inside = {"scoringUri": "https://mnist.models.svc/score", "portForward": {"command": command, "port": 8443.0}}
+
+    shown = summary.describe("mnist", {**SERVICE, **inside}, tmp_path).splitlines()
+
+    assert shown[1] == "  scoring URI: https://mnist.models.svc/score"
+    assert shown[3] == f"  reach it:    {command}"
+    assert shown[4].endswith(" https://127.0.0.1:8443/score")
+
+
 def test_packages_come_after_the_services(tmp_path: Path) -> None:
     package = {"image": "127.0.0.1:5000/packages/app@sha256:1", "revision": "3f2a9c", "digest": "sha256:1"}
     outputs = {"services": {"mnist": SERVICE}, "packages": {"app": package}}
