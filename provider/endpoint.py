@@ -19,9 +19,9 @@ from provider.container.target import ContainerTarget
 from provider.deployment_log import remembered
 from provider.kubernetes.target import KubernetesTarget
 from provider.local.probe import Answer, NoAnswerError
-from provider.local.revision import content_type
 from provider.local.target import LocalTarget
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
+from provider.sample_request import content_type
 from provider.target import Observation, Target
 from provider.values import UNKNOWN, Properties
 

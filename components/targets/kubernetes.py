@@ -27,8 +27,8 @@ from components.targets.objects import SKIP_AWAIT, ClusterObject, Place, disrupt
 from components.targets.pods import Placement, Pod, Resources, Sample
 from components.targets.secrets import access_keys, mark
 from provider import sdk
-from provider.local.revision import content_type
 from provider.router import cluster as router
+from provider.sample_request import content_type
 
 PULL_SECRET: Final = "slipway-registry"
 _BEFORE_START_SECONDS = 300

@@ -109,6 +109,8 @@ class Place:
     ) -> ClusterObject:
         """Declares an object `name` of `kind` (API version and kind)."""
         namespace = self.namespace if self.made is None else self.made.name
+        # Pods go before the namespace does: it would not look again for half of the time that they may take to end.
+        goes_with = None if kind[1] == "Deployment" else self.made
         described: dict[str, Any] = {"name": name, "namespace": namespace, "labels": dict(labels or self.labels)}
         if annotations:
             described["annotations"] = dict(annotations)
@@ -117,7 +119,7 @@ class Place:
             *kind,
             {"metadata": described, **body},
             pulumi.ResourceOptions(
-                parent=parent, provider=self.provider, depends_on=list(after), deleted_with=self.made
+                parent=parent, provider=self.provider, depends_on=list(after), deleted_with=goes_with
             ),
         )
 

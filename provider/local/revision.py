@@ -34,6 +34,7 @@ from provider.local.layout import (
 )
 from provider.local.models import extracted
 from provider.local.surroundings import base_environment
+from provider.sample_request import content_type
 from provider.values import Properties
 
 SERVER_PACKAGE = "slipway_serving"
@@ -105,15 +106,6 @@ def spec_of(paths: ServicePaths, inputs: Properties, revision: str) -> dict[str,
         "serverDigest": inputs["serverDigest"],
         "sample": {"path": str(place / "sample"), "contentType": content_type(Path(sample))} if sample else None,
     }
-
-
-def content_type(sample: Path) -> str:
-    """The media type to send a sample request with: JSON where it is JSON."""
-    try:
-        json.loads(sample.read_bytes())
-    except (OSError, ValueError):
-        return "application/octet-stream"
-    return "application/json"
 
 
 def _environment(
