@@ -534,7 +534,8 @@ def test_requests_come_after_the_endpoint(recorder: Recorder, requests: dict[str
     assert "mnist-default-endpoint" in before
     assert requests["mnist-service"].parent.endswith("Webservice::mnist")
     assert requests["aks-account"].parent.endswith("KubernetesTarget::aks")
-    assert requests["mnist-default-deployment"].deletedWith.endswith("Namespace::aks-namespace")
+    assert requests["mnist-service"].deletedWith.endswith("Namespace::aks-namespace")
+    assert requests["mnist-default-deployment"].deletedWith == "", "its pods go first"
 
 
 def test_a_service_leads_to_the_pods_of_its_one_deployment(recorder: Recorder) -> None:

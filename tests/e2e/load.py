@@ -24,11 +24,13 @@ class SteadyLoad:
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
+        pause: float = 0,
     ) -> None:
+        """`pause`: for how many seconds each connection rests between two requests; others need the machine too."""
         self.answers: Counter[str] = Counter()
         """How many requests each revision answered."""
         self.failures: list[str] = []
-        self._host, self._port = host, port
+        self._host, self._port, self._pause = host, port, pause
         self._body = body
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._tls = tls
@@ -62,6 +64,7 @@ class SteadyLoad:
                     self.failures.append(repr(error))
                     connection.close()
                     continue
+                self._stop.wait(self._pause)
                 if response.status == 200:
                     self.answers[response.headers["slipway-revision"]] += 1
                 else:
