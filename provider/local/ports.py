@@ -51,9 +51,7 @@ def _tried(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | None:
             process = _process_on(port)
             # Whoever had it may be gone by the time it is looked for, or about to go, as a server is whose supervisor
             # was killed: it has no environment any more by which it would be known, and its port a moment longer.
-            going = process is None or _is_ending(process)
-            patience = _UNSEEN_SECONDS if process is None else _ENDING_SECONDS
-            if not going or time.monotonic() - began > patience:
+            if time.monotonic() - began > _patience(process):
                 return refusal(error, host, port, _described(process) if process is not None else None)
             time.sleep(_BETWEEN_SECONDS)
         else:
@@ -88,6 +86,17 @@ def holder(port: int) -> str | None:
     /proc does not tell."""
     process = _process_on(port)
     return None if process is None else _described(process)
+
+
+def patience(port: int) -> float:
+    """For how long (seconds) a port that is taken is worth another try."""
+    return _patience(_process_on(port))
+
+
+def _patience(process: Path | None) -> float:
+    if process is None:
+        return _UNSEEN_SECONDS
+    return _ENDING_SECONDS if _is_ending(process) else 0.0
 
 
 def _process_on(port: int) -> Path | None:

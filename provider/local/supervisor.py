@@ -39,7 +39,7 @@ from provider.local.rollout import bring_up
 PROTOCOL = 1
 """Counts up when a command or an answer changes its meaning."""
 _MAX_MESSAGE = 1024 * 1024
-_LOCK_SECONDS = 2.0
+_LOCK_SECONDS = 10.0
 _COLLECT_AGAIN_SECONDS = 2.0
 _HOUSEKEEPING_SECONDS = 2.0
 

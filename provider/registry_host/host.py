@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,8 @@ _BCRYPT_COST = 10
 _START_SECONDS = 60.0
 _STOP_SECONDS = 75.0
 _END_SECONDS = 2.0
+_FIRST_SECONDS = 3.0
+"""How long a keeper that was just started may be without its lock."""
 _POLL_SECONDS = 0.02
 _MOST_FAILURES = 3
 """How often a registry or its keeper may end at its start before it is given up."""
@@ -75,13 +78,14 @@ def port_conflict(folder: Path, address: str, port: int) -> tuple[str, str] | No
     own = spec is not None and spec.get("port") == port
     if own and is_running(folder):
         return None
-    # A registry whose keeper was killed may still be ending.
-    deadline = time.monotonic() + (_END_SECONDS if own else 0.0)
+    began = time.monotonic()
     while True:
         try:
             bind(address, port).close()
         except OSError as error:
-            if time.monotonic() > deadline:
+            # A registry whose keeper was killed may not have heard of it, or still be ending.
+            patience = max(ports.patience(port), _END_SECONDS if own else 0.0)
+            if error.errno != errno.EADDRINUSE or time.monotonic() - began > patience:
                 about, why = ports.refusal(error, address, port, ports.holder(port))
                 return ("bind" if about == "host" else about), why
             time.sleep(_POLL_SECONDS)
@@ -237,7 +241,7 @@ def _wait(files: Files, spec: Spec, deadline: float, watch: Watch) -> str:
     while time.monotonic() < deadline:
         status = read_json(files.status)
         # A keeper that has only just been started has no lock yet.
-        alive = is_running(files.folder) or time.monotonic() < began + 1.0
+        alive = is_running(files.folder) or time.monotonic() < began + _FIRST_SECONDS
         if isinstance(status, dict) and is_running(files.folder) and status.get("spec") == spec.digest:
             found = str(status.get("state"))
             if found == "Serving":

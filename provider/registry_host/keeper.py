@@ -41,7 +41,7 @@ _TICK_SECONDS = 1.0
 _QUIET_SECONDS = 600.0
 """How long nothing must have been written before anything is cleaned up: a blob whose manifest is still to come is
 referred to by nothing."""
-_LOCK_SECONDS = 0.5
+_LOCK_SECONDS = 2.0
 """Whoever only looks whether there is a keeper holds the lock for a moment."""
 _LARGEST_LOG = 4 * 1024 * 1024
 _MEASURING_SHARE = 20
