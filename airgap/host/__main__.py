@@ -58,9 +58,9 @@ def make_ready(needs: Needs, home: Path) -> None:
 
 def make_images() -> int:
     """Makes the images that a stack needs, where they were not made before."""
-    from airgap.images.__main__ import main as images
+    from airgap.images.__main__ import made
 
-    return images([])
+    return 1 if made() is None else 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from airgap.base.debian import BaseImageError
 from airgap.images.making import make
@@ -21,15 +23,20 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--mirror", help="of Debian's packages (default: debootstrap's)")
     options = parser.parse_args(arguments)
+    images = made(options.mirror)
+    for image in (images or {}).values():
+        print(f"{image['repository']}@{image['digest']}")
+    return 1 if images is None else 0
+
+
+def made(mirror: str | None = None) -> Mapping[str, Any] | None:
+    """The images, made where they were not; None once it was told why they cannot be."""
     home = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway").resolve() / "images"
     try:
-        images = make(home, options.mirror, _say)
+        return make(home, mirror, _say)
     except (BaseImageError, ContentError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    for image in images.values():
-        print(f"{image['repository']}@{image['digest']}")
-    return 0
+        return None
 
 
 def _say(message: str) -> None:
