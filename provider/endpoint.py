@@ -124,7 +124,8 @@ async def _deployed(context: Context, news: Properties) -> Properties:
 
 
 async def _final(context: Context, target: Target, news: Properties) -> Observation:
-    """Waits until the target's state is final, or the time is up; has it retry what failed before this run."""
+    """Waits until the target's state is final, or the time is up; has it start what is idle, and retry what failed
+    before this run."""
     revision = news["revision"]
     seconds = news.get("timeoutSeconds", DEFAULT_TIMEOUT_SECONDS)
     deadline = asyncio.get_running_loop().time() + seconds
@@ -145,7 +146,10 @@ async def _final(context: Context, target: Target, news: Properties) -> Observat
                 f"the service {target.name} was asked for revision {observation.desired or 'none'}, not {revision}: "
                 "somebody else deploys it, or an `up` was killed. Run `pulumi up --refresh`."
             )
-        if observation.earlier and (condition.state == "Failed" or observation.hopeless):
+        if observation.idle:
+            context.log.status("starting it")
+            await target.retry()
+        elif observation.earlier and (condition.state == "Failed" or observation.hopeless):
             context.log.status("it had failed before: trying once more")
             await target.retry()
         elif condition.final or observation.hopeless:

@@ -29,6 +29,8 @@ class Observation:
     """Whether the condition comes from an earlier run of the provider, so that trying again may help."""
     hopeless: bool = False
     """Whether waiting is known to bring nothing better, although the state is none of the final ones."""
+    idle: bool = False
+    """Whether it has yet to be started, which `retry` does."""
 
 
 class Target(Protocol):
@@ -49,7 +51,7 @@ class Target(Protocol):
         """How the service is; None where it is gone. Raises `ResourceError` where that cannot be told."""
 
     async def retry(self) -> None:
-        """Has the target try again what failed. Raises `ResourceError`."""
+        """Has the target try again what failed, or start what is idle. Raises `ResourceError`."""
 
     async def ask(
         self,

@@ -507,8 +507,16 @@ def _devices(settings: ContainerSettings) -> dict[str, Any]:
             docker.ContainerDeviceRequestArgs(driver="nvidia", count=settings.gpus, capabilities=["gpu"])
         ]
     if settings.devices:
-        devices["devices"] = [docker.ContainerDeviceArgs(host_path=path) for path in settings.devices]
+        devices["devices"] = [_device(path) for path in settings.devices]
+    if devices:
+        # Its `Endpoint` starts it, and so can tell what the host lacks as the service's state.
+        devices |= {"start": False, "must_run": False}
     return devices
+
+
+def _device(path: str) -> docker.ContainerDeviceArgs:
+    """Whole, as the engine tells it: anything left out would be a change at every look."""
+    return docker.ContainerDeviceArgs(host_path=path, container_path=path, permissions="rwm")
 
 
 def _health_check(liveness: Liveness, startup_seconds: int | None) -> docker.ContainerHealthcheckArgs:

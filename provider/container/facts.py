@@ -2,7 +2,8 @@
 
 What is known to be wrong is told at once: a container that cannot be started for want of a device, or whose server says
 that it cannot start, will not get better by waiting. The engine restarts a container that ended, so a first crash may
-be its last; a second one is a loop.
+be its last; a second one is a loop. An engine takes limits that its host cannot hold to without a word, and runs the
+container: they are compared here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _MANY = 5
 """Restarts from which on it is in a loop even while it runs, as long as it is not ready."""
 _GONE = "0001-01-01T00:00:00Z"
 _MEBIBYTE = 1024 * 1024
-_DEVICE = re.compile(r"device|could not select|nvidia|gpu", re.IGNORECASE)
+_DEVICE = re.compile(r"device", re.IGNORECASE)
+_GPU = re.compile(r"could not select|nvidia|gpu", re.IGNORECASE)
 _CPUS = re.compile(r"range of cpus", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last):"
 _MEND = "mend the entry script and run `pulumi up` again"
@@ -87,14 +89,14 @@ def condition(
     """The condition of a container, and whether it is known that waiting brings no better one.
 
     `host` is the engine's description of its host (`NCPU`, `MemTotal` in bytes), `limits` what is asked of it."""
+    if (lacking := _lacking(host, limits)) is not None:
+        return lacking, True
     if seen.status == "running":
         return _running(seen)
-    if seen.status in ("missing", "created") and (missing := _lacking(host, limits)) is not None:
-        return missing, True
     if seen.status == "missing":
         return _missing(seen, image, has_image)
-    if seen.status == "created":
-        return _created(seen)
+    if seen.status == "created" or (seen.status == "exited" and seen.state.get("Error")):
+        return _unstarted(seen)
     if seen.status == "paused":
         cause = Cause("Paused", f"the container {seen.name} is paused", hint=f"docker unpause {seen.name}")
         return Condition("Unhealthy", "Paused", cause.message, cause), True
@@ -133,11 +135,17 @@ def _missing(seen: Seen, image: str, has_image: bool) -> tuple[Condition, bool]:
     return Condition("Failed", cause.reason, cause.message, cause), True
 
 
-def _created(seen: Seen) -> tuple[Condition, bool]:
-    """Made and not started yet; or the engine could not."""
+def _unstarted(seen: Seen) -> tuple[Condition, bool]:
+    """Made and not started yet; or the engine could not start it, be it once more."""
     error = str(seen.state.get("Error") or "")
     if not error:
         return Condition("Transitioning", "Created", f"the container {seen.name} is made and not started yet"), False
+    if _GPU.search(error):
+        hint = (
+            "the host has no such GPU, or its engine no NVIDIA runtime: install the driver and the NVIDIA Container "
+            "Toolkit there, choose another host, or ask for less in gpuCores"
+        )
+        return _unschedulable("GpuMissing", f"the container {seen.name} cannot be started: {error}", hint), True
     if _DEVICE.search(error):
         hint = "the host has no such device, or no driver for it: choose another host, or take it out of the deployment"
         return _unschedulable("DeviceMissing", f"the container {seen.name} cannot be started: {error}", hint), True

@@ -41,6 +41,7 @@ class ContainerTarget:
         self._revision = news["revision"]
         self._containers: list[str] = self._target["containers"]
         self._limits = Limits(self._target.get("cpus"), self._target.get("memoryBytes"))
+        self._tried = False
 
     @staticmethod
     def check(news: Properties) -> list[Failure]:
@@ -78,6 +79,7 @@ class ContainerTarget:
         found, hopeless = worst(conditions)
         revisions = {item.revision for item in seen if item.inspected is not None}
         ends = [item.ended for item in seen if item.status == "exited" and item.ended is not None]
+        unstarted = any(item.status == "created" for item in seen)
         if not revisions and found.reason == "ContainerMissing":
             return None
         return Observation(
@@ -85,8 +87,9 @@ class ContainerTarget:
             # Of a container that is gone, what it was made for is not known, and says nothing against it.
             desired=next(iter(revisions - {self._revision}), self._revision),
             serving="No request was sent to it: what served before goes on serving.",
-            earlier=bool(ends) and min(ends) < _STARTED,
+            earlier=bool(ends) and min(ends) < _STARTED and not self._tried,
             hopeless=hopeless,
+            idle=unstarted and not self._tried,
         )
 
     def _seen(self, engine: Engine, name: str) -> Seen:
@@ -105,21 +108,25 @@ class ContainerTarget:
         return Seen(name, inspected, answer, silence, log)
 
     def _condition(self, engine: Engine, seen: Seen) -> tuple[Condition, bool]:
-        image, has_image, host = str(self._target["image"]), True, {}
-        if seen.status in ("missing", "created"):
-            has_image, host = engine.has_image(image), engine.information()
-        return condition(seen, image, has_image, host, self._limits)
+        image = str(self._target["image"])
+        has_image = seen.status != "missing" or engine.has_image(image)
+        return condition(seen, image, has_image, self._host, self._limits)
+
+    @functools.cached_property
+    def _host(self) -> Mapping[str, Any]:
+        """The engine's description of its host, where that matters."""
+        return {} if self._limits == Limits() else self._engine().information()
 
     async def retry(self) -> None:
-        """Starts the containers that ended once more."""
+        """Starts the containers that ended, or were never started."""
         await asyncio.to_thread(self._retry)
 
     def _retry(self) -> None:
-        engine = self._engine()
+        engine, self._tried = self._engine(), True
         for name in self._containers:
             found = engine.inspect(name)
-            if found is not None and found["State"]["Status"] == "exited":
-                engine.start(name)
+            if found is not None and found["State"]["Status"] in ("created", "exited"):
+                _start(engine, name)
 
     async def ask(
         self,
@@ -134,6 +141,17 @@ class ContainerTarget:
         one = functools.partial(_asked, engine, path=path, seconds=timeout, body=body, content_type=content_type)
         answers = await asyncio.gather(*(asyncio.to_thread(one, name) for name in self._containers))
         return dict(zip(self._containers, answers, strict=True))
+
+
+def _start(engine: Engine, name: str) -> None:
+    """Starts a container. Why it cannot be, the engine tells with the container's state, in its place among the others;
+    raises `EngineError` where it does not."""
+    try:
+        engine.start(name)
+    except EngineError:
+        found = engine.inspect(name)
+        if found is None or not found["State"].get("Error"):
+            raise
 
 
 def _asked(

@@ -168,6 +168,15 @@ def test_replicas_have_a_socket_each(recorder: Recorder) -> None:
     assert endpoint["target"]["containers"] == names
 
 
+def test_a_container_with_devices_is_started_by_its_endpoint(recorder: Recorder) -> None:
+    plan = a_plan(ContainerDeployment(port=8080, devices=("fpga",)), target={"devices": {"fpga": "/dev/xdma0"}})
+    declared(recorder, plan)
+
+    (container,) = services(recorder).values()
+    assert (container["start"], container["mustRun"]) == (False, False)
+    assert container["restart"] == "unless-stopped"
+
+
 def revision_of(plan: StackPlan) -> str:
     recorder = Recorder()
     pulumi.runtime.set_mocks(recorder, project="slipway", stack="test")

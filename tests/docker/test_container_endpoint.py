@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -122,12 +123,48 @@ def test_a_device_that_the_host_has_not(box: Box) -> None:
     assert "/dev/xdma0" in said
 
 
-def test_a_host_that_is_too_small(box: Box) -> None:
-    box.docker.run("create", f"--name={box.name}-r1", REVISION, box.image)
+def test_a_gpu_where_the_engine_has_no_runtime_for_it(box: Box) -> None:
+    box.docker.run("create", f"--name={box.name}-r1", "--gpus=driver=nvidia,count=1", REVISION, box.image)
     box.made.append(f"{box.name}-r1")
+    said = story(inputs(box, "r1"))
+    assert "Unschedulable (GpuMissing)" in said
+    assert 'could not select device driver "nvidia"' in said
+    assert "NVIDIA Container Toolkit" in said
+
+
+def test_a_container_that_nobody_started_is_started(box: Box) -> None:
+    name = f"{box.name}-r1"
+    box.docker.run("create", f"--name={name}", "--tmpfs=/tmp", REVISION, box.image)
+    box.made.append(name)
+    assert deployed(inputs(box, "r1"))["state"] == "Healthy"
+
+
+def test_a_host_that_is_too_small(box: Box) -> None:
+    """Docker takes such limits, and the container runs and answers."""
+    box.serve("r1")
+    host = json.loads(box.docker.run("info", "--format={{json .}}"))
+    box.docker.run("update", f"--cpu-quota={(host['NCPU'] + 1) * 100_000}", "--cpu-period=100000", f"{box.name}-r1")
+    said = story(inputs(box, "r1", limits={"cpus": host["NCPU"] + 1}))
+    assert "Unschedulable (NotEnoughCpus)" in said
+    assert f"{host['NCPU'] + 1} CPUs are asked for, and {host['Name']} has {host['NCPU']}" in said
     said = story(inputs(box, "r1", limits={"memoryBytes": 1 << 50}))
     assert "Unschedulable (NotEnoughMemory)" in said
-    assert "1073741824 MiB of memory are asked for" in said
+    assert f"1073741824 MiB of memory are asked for, and {host['Name']} has {host['MemTotal'] // 2**20}" in said
+
+
+def test_a_container_that_answers_with_another_revision(box: Box) -> None:
+    """It was made for r1, and what runs in it is r9."""
+    image = json.loads(box.docker.run("image", "inspect", "--format={{json .Config}}", box.image))
+    command = [*(image.get("Entrypoint") or ()), *(image.get("Cmd") or ())]
+    name = f"{box.name}-r1"
+    box.made.append(name)
+    box.docker.run(
+        *("run", "--detach", f"--name={name}", "--tmpfs=/tmp", REVISION, "--entrypoint=env", box.image),
+        *("SLIPWAY_REVISION=r9", *command),
+    )
+    said = story(inputs(box, "r1"))
+    assert "Failed (WrongRevision)" in said
+    assert f"revision r9 answers on {name}, not r1" in said
 
 
 def test_another_revision_is_told(box: Box) -> None:

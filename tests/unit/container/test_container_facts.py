@@ -88,7 +88,11 @@ def test_what_may_get_better_is_waited_for(item: Seen, state: str, reason: str, 
         ),
         (
             seen("created", Error='could not select device driver "" with capabilities: [[gpu]]'),
-            *("Unschedulable", "DeviceMissing", "gpu"),
+            *("Unschedulable", "GpuMissing", "gpu"),
+        ),
+        (
+            seen("exited", ExitCode=128, Error='error gathering device information for "/dev/xdma0"'),
+            *("Unschedulable", "DeviceMissing", "/dev/xdma0"),
         ),
         (Seen("one", None), "Failed", "ContainerMissing", "is gone"),
     ],
@@ -125,11 +129,11 @@ def test_the_limit_that_was_too_low_is_named() -> None:
     ],
 )
 def test_a_host_that_is_too_small_is_named(limits: Limits, words: str) -> None:
-    for item in (Seen("one", None), seen("created")):
+    # An engine takes such limits, and runs the container.
+    for item in (Seen("one", None), seen("created"), seen("running", answer=answer(200))):
         found, hopeless = told(item, limits)
         assert (found.state, hopeless) == ("Unschedulable", True)
         assert found.message == words
-    assert told(seen("running", answer=answer(200)), limits)[0].state == "Healthy"
 
 
 def test_an_image_that_is_gone_is_named() -> None:
