@@ -15,6 +15,7 @@ sys.path[0] = str(ROOT)
 
 import pulumi  # noqa: E402 - the project's folder comes onto the path first
 
+from infra.engines import away  # noqa: E402
 from infra.load import load  # noqa: E402
 from infra.problems import ConfigurationError  # noqa: E402
 from infra.stack import deploy  # noqa: E402
@@ -39,6 +40,8 @@ async def program() -> dict[str, Any]:
         raise pulumi.RunError(str(error)) from None
     for notice in plan.notices:
         pulumi.log.warn(notice)
+    if not pulumi.runtime.is_dry_run() and (reasons := away(plan)):
+        raise pulumi.RunError("\n".join(["an engine cannot be reached; nothing was changed:", *reasons]))
     outputs = deploy(plan, ROOT, slipway / stack / plan.workspace.name, stack)
     # What is still pending when a program ends, the SDK looks through again for each output that becomes known: that
     # grows with the square of their number. Waiting here leaves it nothing to look through.

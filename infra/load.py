@@ -100,6 +100,7 @@ class _Loader:
         self.problems += hosts.check_registry(targets, registry, self.file)
         self.problems += builds.check_uses(*_built_uses(packages, services, targets, environments), registry, self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
+        self.problems += preflight.check_targets(targets, self.root, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
         self.problems += preflight.check_services(services, self.drafts, self.file)
         self.problems += preflight.check_packages(packages, self.file)

@@ -1,4 +1,4 @@
-"""What a preview can know from files: models, entry scripts, sample requests. It reads, and runs nothing."""
+"""What a preview can know from files: certificates, models, entry scripts, sample requests. It runs nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from components.registry import TIERS
-from infra.config import ONLY_DEPLOYMENT, ExternalRegistry, KubernetesDeployment, Model, ServiceRegistry
+from infra.config import (
+    ONLY_DEPLOYMENT,
+    ContainerTarget,
+    ExternalRegistry,
+    KubernetesDeployment,
+    Model,
+    ServiceRegistry,
+)
 from infra.plan import DeploymentPlan, PackagePlan, ServicePlan
 from infra.problems import Problem
 from infra.requirements import unreadable
+from provider.container import tls
 from provider.content.errors import ContentError
 from provider.content.tree import walk
 from provider.entry_script import inspect_entry_script
@@ -38,6 +46,14 @@ def check_registry(registry: object, root: Path, file: str) -> Iterator[Problem]
                 yield Problem(file, "registry.caCertificate", f"{certificate} holds no certificate in PEM form")
         except (OSError, UnicodeDecodeError) as error:
             yield Problem(file, "registry.caCertificate", f"{certificate}: {unreadable(error)}")
+
+
+def check_targets(targets: Mapping[str, object], root: Path, file: str) -> Iterator[Problem]:
+    """Yields the certificates that an engine cannot be reached with."""
+    for name, target in targets.items():
+        if isinstance(target, ContainerTarget) and target.cert_path is not None:
+            for mistake in tls.mistakes(root / target.cert_path):
+                yield Problem(file, f"computeTargets.{name}.certPath", mistake)
 
 
 def check_models(models: Mapping[str, Model], root: Path, file: str) -> Iterator[Problem]:

@@ -24,6 +24,7 @@ from docker.tls import TLSConfig
 from requests.exceptions import RequestException
 
 from airgap.docker.ssh import Tunnel
+from provider.container import tls
 from provider.resource import ResourceError
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -142,7 +143,7 @@ class Connection:
         if not files:
             return None
         pair = (files["cert"], files["key"]) if "cert" in files else None
-        return TLSConfig(client_cert=pair, ca_cert=files.get("ca"), verify=True)
+        return tls.configuration(files.get("ca"), pair)
 
     @cached_property
     def tls_files(self) -> dict[str, str]:
@@ -177,6 +178,8 @@ class Connection:
             text = str(error.__cause__)
         if self._tunnel is not None and self._tunnel.complaint:
             return f"{self._tunnel.complaint} Try: ssh {self.host.removeprefix('ssh://')} docker version"
+        if self.tls_files and (refused := tls.refusal(error)) is not None:
+            return refused
         if "Permission denied" in text:
             return (
                 "no right to use it. Add the user to the group docker: sudo usermod -aG docker $USER, and log in again"

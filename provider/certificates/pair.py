@@ -48,6 +48,15 @@ def check_pair(certificate: str, private_key: str, names: Sequence[str], now: da
     return failures
 
 
+def check_chain(certificates: str, now: datetime | None = None) -> list[str]:
+    """What keeps certificates (PEM) from being trusted at `now`, by default the time of this machine."""
+    try:
+        chain = read_chain(certificates)
+    except Unreadable as error:
+        return [str(error)]
+    return _times(chain, life.now() if now is None else now)
+
+
 def read_chain(pem: str) -> list[x509.Certificate]:
     """The certificates in `pem`. Raises `Unreadable`."""
     if "PRIVATE KEY-----" in pem:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from provider.container.ssh import SshForwarder
+from provider.container.tls import FILES, configuration, mistakes, refusal
 from provider.resource import Failure, ResourceError
 from provider.values import UNKNOWN, Properties
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 OLDEST_API = (1, 40)
 """Docker 19.03: the first with what is asked for here."""
 _SECONDS = 60
+_CONNECT_SECONDS = 10
+_TLS_PORT = 2376
 _POOL = 32
 _SCHEMES = ("unix", "ssh", "tcp")
 _FRAME = struct.Struct(">BxxxL")
@@ -106,6 +109,22 @@ def is_local(engine: Properties) -> bool:
     return urlsplit(engine["host"]).scheme == "unix"
 
 
+def unreachable(host: str) -> str | None:
+    """Why nothing can be connected to at an engine's address; None where something listens, and behind ssh."""
+    parts = urlsplit(host)
+    if parts.scheme == "unix":
+        return _refusal(Path(parts.path))
+    if parts.scheme != "tcp":
+        return None
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or _TLS_PORT), _CONNECT_SECONDS):
+            return None
+    except OSError as problem:
+        return (
+            f"no Docker engine answers at {host}: {problem.strerror or problem}. Is it running, and is that its port?"
+        )
+
+
 _lock = threading.Lock()
 _engines: dict[tuple[str, str | None], Engine] = {}
 
@@ -140,15 +159,10 @@ class Engine:
         address = self.host if self._forwarder is None else f"unix://{self._forwarder.path}"
         tls: Any = False
         if cert_path is not None:
-            folder = Path(cert_path)
-            try:
-                tls = docker.tls.TLSConfig(
-                    client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-                    ca_cert=str(folder / "ca.pem"),
-                    verify=True,
-                )
-            except docker.errors.TLSParameterError as error:
-                raise EngineError(f"{cert_path} must hold ca.pem, cert.pem and key.pem: {error}") from None
+            if wrong := mistakes(Path(cert_path)):
+                raise EngineError("; ".join(wrong))
+            authority, *pair = (str(Path(cert_path) / name) for name in FILES)
+            tls = configuration(authority, (pair[0], pair[1]))
         try:
             client = docker.DockerClient(
                 base_url=address, version="auto", tls=tls, timeout=_SECONDS, max_pool_size=_POOL
@@ -175,6 +189,8 @@ class Engine:
                 f"no Docker engine can be reached at {self.host}: {said}. "
                 f"Try `docker -H {self.host} version`: ssh must log in without a question, and find Docker there"
             )
+        if (refused := refusal(error)) is not None:
+            return f"the Docker engine at {self.host} cannot be used: {refused}"
         return (
             f"no Docker engine answers at {self.host}: {error}. Is it running, and are its certificates the right ones?"
         )
@@ -332,4 +348,14 @@ def _group(path: Path) -> str:
         return str(number)
 
 
-__all__ = ["Engine", "EngineError", "File", "Finished", "check_engine", "engine_of", "host_of", "is_local"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "File",
+    "Finished",
+    "check_engine",
+    "engine_of",
+    "host_of",
+    "is_local",
+    "unreachable",
+]

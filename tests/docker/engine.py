@@ -59,23 +59,47 @@ def docker_engine() -> Iterator[Docker]:
 @contextmanager
 def own_engine(*options: str) -> Iterator[Docker]:
     """An engine below a temporary folder, whatever else runs. Fails where none can be started."""
+    with restartable_engine(*options) as engine:
+        yield engine.docker
+
+
+class OwnEngine:
+    """An engine of our own, which can be ended and started again: its data below `data`, all else below `folder`."""
+
+    def __init__(self, program: str, folder: Path, data: Path, options: tuple[str, ...]) -> None:
+        self.docker = Docker(f"unix://{folder}/docker.sock")
+        self._log = folder / "docker.log"
+        self._command = [program, "--data-root", str(data), "--exec-root", f"{folder}/run"]
+        self._command += ["--pidfile", f"{folder}/docker.pid", "--host", f"{self.docker.host}"]
+        # The machine's firewall and routing stay as they are: the published ports need the engine's own proxy alone.
+        self._command += ["--iptables=false", "--ip-forward=false", "--ip-masq=false", *options]
+        self._running = contextlib.ExitStack()
+
+    def start(self) -> None:
+        """Starts it, and waits until it answers."""
+        process = self._running.enter_context(_process(self._command, self._log))
+        wait_until(lambda: self.docker.attempt("info").returncode == 0, process, self._log)
+
+    def end(self) -> None:
+        """Ends it, and with it the containers, as a shutdown of the machine does."""
+        self._running.close()
+
+
+@contextmanager
+def restartable_engine(*options: str, data: Path | None = None) -> Iterator[OwnEngine]:
+    """An engine of our own, started; by default its data are below a temporary folder too."""
     program = shutil.which("dockerd", path=_PATH)
     if program is None or os.geteuid() != 0:
         raise AssertionError("no Docker engine can be started: that needs root, and dockerd")
-    with tempfile.TemporaryDirectory(prefix="slipway-docker-") as folder:
-        host = f"unix://{folder}/docker.sock"
-        command = [program, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/run"]
-        command += ["--pidfile", f"{folder}/docker.pid", "--host", host]
-        # The machine's firewall and routing stay as they are: the published ports need the engine's own proxy alone.
-        command += ["--iptables=false", "--ip-forward=false", "--ip-masq=false", *options]
-        with (
-            _bridge_removed(),
-            _unmounted(Path(folder) / "run"),
-            _process(command, Path(folder) / "docker.log") as process,
-        ):
-            docker = Docker(host)
-            wait_until(lambda: docker.attempt("info").returncode == 0, process, Path(folder) / "docker.log")
-            yield docker
+    with tempfile.TemporaryDirectory(prefix="slipway-docker-") as name:
+        folder = Path(name)
+        engine = OwnEngine(program, folder, data or folder / "data", options)
+        with _bridge_removed(), _unmounted(folder / "run"):
+            try:
+                engine.start()
+                yield engine
+            finally:
+                engine.end()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from infra.load import load
 from infra.plan import ModelReference, StackPlan
 from infra.problems import ConfigurationError
 from infra.targets import host_name
+from tests.certificates import Authority
 
 SCRIPT = "def init():\n    pass\n\ndef run(data):\n    return data\n"
 SECRETS = ("slipway:cert", "slipway:key", "slipway:first")
@@ -230,6 +232,7 @@ def test_an_engine_cannot_pull_from_an_image_layout(project: Path) -> None:
 def test_an_engine_elsewhere_cannot_pull_from_this_machine_s_loopback(project: Path, host: str) -> None:
     sections = configuration() | {"registry": {"kind": "service", "port": 5000}}
     sections["computeTargets"]["box"] |= {"host": host, "certPath": "certs"} if "tcp" in host else {"host": host}
+    Authority().write(project / "certs")
 
     (mistake,) = mistakes(project, sections)
     assert mistake.startswith("registry.bind: 127.0.0.1 is reached from this machine alone, and the engine of ")
@@ -239,6 +242,20 @@ def test_an_engine_elsewhere_cannot_pull_from_this_machine_s_loopback(project: P
     sections["registry"] = {"kind": "service", "port": 5000}
     sections["computeTargets"]["box"] = {"kind": "container", "host": "ssh://me@127.0.0.1:2222"}
     loaded(project, sections)
+
+
+def test_certificates_that_no_engine_would_take(project: Path) -> None:
+    sections = configuration() | {"registry": {"kind": "external", "address": "registry.example"}}
+    sections["computeTargets"]["box"] |= {"host": "tcp://box:2376", "certPath": "certs"}
+
+    assert mistakes(project, sections) == [
+        f"computeTargets.box.certPath: {project / 'certs'} must hold ca.pem, cert.pem and key.pem: {name} is missing"
+        for name in ("ca.pem", "cert.pem", "key.pem")
+    ]
+
+    Authority().write(project / "certs", ends=-timedelta(days=1))
+    (mistake,) = mistakes(project, sections)
+    assert mistake.startswith(f"computeTargets.box.certPath: {project / 'certs' / 'cert.pem'} expired at ")
 
 
 def test_images_that_nobody_made(project: Path) -> None:

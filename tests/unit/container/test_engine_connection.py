@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from provider.container.engine import Engine, EngineError, check_engine, host_of, is_local
+from provider.container.engine import Engine, EngineError, check_engine, host_of, is_local, unreachable
 from provider.container.ssh import command
+from tests.ports import free_port
 
 
 @contextmanager
@@ -96,6 +97,16 @@ def test_something_else_on_the_socket_is_told(tmp_path: Path) -> None:
         assert "does not answer as a Docker engine" in said(f"unix://{tmp_path}/s")
         listening.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def test_whether_anything_listens_is_told_without_a_word_to_it(tmp_path: Path) -> None:
+    assert "docker.sock does not exist" in str(unreachable(f"unix://{tmp_path}/docker.sock"))
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    assert str(unreachable(address)).startswith(f"no Docker engine answers at {address}: Connection refused. ")
+    with socket.create_server(("127.0.0.1", port)):
+        assert unreachable(address) is None
+    assert unreachable("ssh://nobody.invalid") is None
 
 
 def test_certificates_that_are_missing_are_told(tmp_path: Path) -> None:
