@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from provider.router.container import CONFIGURATION
+from provider.router.refusal import NO_KEY, WRONG_KEY
 
 SERVICES = f"{CONFIGURATION}/services"
 KEYS = f"{CONFIGURATION}/keys"
@@ -23,8 +24,6 @@ HEADER = "azureml-model-deployment"
 MARK = "SLIPWAY_ROUTE_"
 """Begins the environment variable by which a running process tells which structure of a service it has loaded."""
 
-MISSING = "This service needs a key: send the header Authorization: Bearer <key>."
-WRONG = "The key is not one of this service's."
 UNKNOWN_DEPLOYMENT = f"There is no deployment of the name in the header {HEADER}."
 
 _MOST_WEIGHT = 256
@@ -196,30 +195,17 @@ def _key_check(service: Service) -> list[str]:
         "http-request set-path / if METH_OPTIONS",
         f"acl open path {' '.join(_OPEN)}",
         f"acl open path_reg {_OPEN_MODEL}",
-        "acl below_v2 path_beg /v2",
         'acl bearer req.fhdr(authorization) -m reg -i "^bearer .*[^[:space:]]"',
         "acl several req.fhdr_cnt(authorization) gt 1",
         f"acl known {given},sha2(256),hex -m str -f {keys_file(service.name)}",
-        # An answer before the body has come would cut an HTTP/2 stream off, which clients take for a broken one.
-        "http-request wait-for-body time 5s if !open !known",
-        *_refusal(401, MISSING, "!open !bearer", "hdr www-authenticate Bearer "),
-        *_refusal(403, WRONG, "!open !known"),
-        *_refusal(403, WRONG, "!open several"),
+        f"http-request use-service lua.{NO_KEY} if !open !bearer",
+        f"http-request use-service lua.{WRONG_KEY} if !open !known",
+        f"http-request use-service lua.{WRONG_KEY} if !open several",
         # No script sees the keys of its service.
         "http-request del-header authorization",
         "http-response return status 200 if { var(txn.preflight) -m str /score } { status 405 }",
     ]
     return [f"  {line}" for line in lines]
-
-
-def _refusal(status: int, message: str, condition: str, header: str = "") -> list[str]:
-    """The answers to a request that may not pass: in Azure's shape, and in that of the Open Inference Protocol."""
-    head = f"http-request return status {status} content-type application/json string"
-    tail = f"{header}hdr x-request-id %[uuid] if {condition}"
-    return [
-        f"{head} {_json('error', message)} {tail} below_v2",
-        f"{head} {_json('message', message)} {tail} !below_v2",
-    ]
 
 
 def _json(member: str, message: str) -> str:

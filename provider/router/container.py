@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from provider.router.refusal import script
+
 USER = 65532
 """User and group of the router. The services' containers have the group, and each its own user."""
 CONFIGURATION = "/etc/slipway-router"
@@ -24,13 +26,19 @@ HARD_STOP_MINUTES = 30
 LONGEST_SCORING_MS = (HARD_STOP_MINUTES - 1) * 60_000
 
 _HERE = Path(__file__).parent
+_REFUSALS = f"""
+global
+  lua-load-per-thread {RUNTIME}/refuse.lua
+"""
+"""Here alone: where keys are not the router's matter, there is nothing to refuse."""
 
 
 def command(metrics_port: int | None = None) -> list[str]:
     """The container's entry point, whole. `metrics_port`: a port of the host's loopback for Prometheus; without it the
     numbers are on the socket `metrics.sock` in `RUNTIME` alone."""
     metrics = f"unix@{RUNTIME}/metrics.sock" if metrics_port is None else f"127.0.0.1:{metrics_port}"
-    return ["sh", "-c", (_HERE / "start.sh").read_text(), "slipway-router", global_configuration(metrics)]
+    start = (_HERE / "start.sh").read_text()
+    return ["sh", "-c", start, "slipway-router", global_configuration(metrics) + _REFUSALS, script()]
 
 
 def health_command() -> list[str]:

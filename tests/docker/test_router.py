@@ -7,11 +7,13 @@ import hashlib
 import json
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from contextlib import closing
 from datetime import UTC, datetime
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from provider.certificates import issue
 from provider.certificates.issue import Issued
 from provider.resource import ResourceError
 from provider.router.configuration import HEADER
+from provider.router.refusal import MISSING, WRONG
 from provider.router.router import Router
 from tests.docker.engine import free_port
 from tests.docker.routed import Box, Routed, ask, failure, wait_for
@@ -233,6 +236,29 @@ def test_no_way_round_the_keys(box: Box, port: int, path: str) -> None:
     Routed(box.inputs(port, box.deployment("blue", 100, "r1"), primaryKey="good"))
     assert ask(port, "POST", path, b"1").status == 401
     assert ask(port, "POST", "/score", b"1", bearer("good")).status == 200
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("key", [(), ("--header", "Authorization: Bearer wrong")])
+def test_a_large_request_is_refused_and_not_cut_off(
+    box: Box, port: int, authority: Issued, tmp_path: Path, version: str, key: tuple[str, ...]
+) -> None:
+    box.serve("r1")
+    Routed(box.inputs(port, box.deployment("blue", 100, "r1"), primaryKey="good", **certificate_of(authority)))
+    (tmp_path / "ca.pem").write_text(authority.certificate)
+    (tmp_path / "body").write_bytes(bytes(5_000_000))
+    command = ["curl", "-sS", version, "--cacert", str(tmp_path / "ca.pem"), "--data-binary", f"@{tmp_path / 'body'}"]
+    command += ["--write-out", "\n%{http_code} %{http_version}", *key, f"https://127.0.0.1:{port}/score"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    body, _, told = done.stdout.rpartition("\n")
+    assert json.loads(body) == {"message": WRONG if key else MISSING}
+    assert told == f"{403 if key else 401} {'2' if version == '--http2' else '1.1'}"
 
 
 def test_no_key_is_on_the_host(box: Box, port: int, authority: Issued) -> None:

@@ -19,6 +19,7 @@ from provider.router.configuration import (
     mark_of,
     pem_of,
 )
+from provider.router.refusal import NO_KEY, WRONG_KEY, script
 
 
 def service(*deployments: Deployment, **more: object) -> Service:
@@ -60,8 +61,8 @@ def test_tls_offers_http2_and_names_the_certificate() -> None:
 def test_keys_are_asked_for_before_anything_else_is_done() -> None:
     guarded = configuration(service(guarded=True))
     assert "sha2(256),hex -m str -f /etc/slipway-router/keys/mnist.acl\n" in guarded
-    assert guarded.index("status 401") < guarded.index("del-header authorization") < guarded.index("use_backend")
-    assert "status 401" not in configuration(service())
+    assert guarded.index("use-service") < guarded.index("del-header authorization") < guarded.index("use_backend")
+    assert "use-service" not in configuration(service())
 
 
 def test_the_router_waits_longer_than_the_server() -> None:
@@ -121,9 +122,11 @@ def test_a_certificate_file_has_no_empty_lines() -> None:
     assert pem_of("A\r\n\nB\n", "\nC") == "A\nB\nC\n"
 
 
-def test_a_request_is_refused_after_its_body() -> None:
-    # HAProxy resets an HTTP/2 stream that it answers earlier, and curl shows that in place of the 401.
-    lines = configuration(service(guarded=True)).splitlines()
+def test_a_request_is_refused_by_what_takes_its_body() -> None:
+    text = configuration(service(guarded=True))
 
-    first_refusal = next(number for number, line in enumerate(lines) if "status 401" in line)
-    assert "  http-request wait-for-body time 5s if !open !known" in lines[:first_refusal]
+    assert "  http-request use-service lua.slipway.no-key if !open !bearer\n" in text
+    assert "  http-request use-service lua.slipway.wrong-key if !open !known\n" in text
+    assert "@" not in script()
+    for name in (NO_KEY, WRONG_KEY):
+        assert f'refuse("{name}"' in script()
