@@ -23,7 +23,7 @@ from tests.ports import free_port
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
 DEADLINE = 180.0
-QUICK = {"interval": 0.05, "timeout": 10.0, "failures": 2, "first_delay": 0.05, "longest_delay": 0.2, "steady": 60.0}
+QUICK = {"interval": 0.05, "timeout": 60.0, "failures": 2, "first_delay": 0.05, "longest_delay": 0.2, "steady": 60.0}
 
 
 def eventually(condition: Callable[[], Any], what: str) -> Any:

@@ -55,8 +55,8 @@ class Deployment:
             "entryScript": "score.py",
             "serverDirectory": str(SERVER),
             "models": [stored_model(home, "digits", b"seven")],
-            "drainSeconds": 5,
-            "startupTimeoutSeconds": 30,
+            "drainSeconds": 30,
+            "startupTimeoutSeconds": 180,
             **settings,
         }
         self.service = LocalService()
@@ -94,7 +94,7 @@ class Deployment:
             "target": target,
             "revision": self.state["revision"],
             "scoringUri": self.state["scoringUri"],
-            "timeoutSeconds": 60,
+            "timeoutSeconds": 300,
             **more,
         }
 

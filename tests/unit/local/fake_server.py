@@ -5,7 +5,7 @@ FAKE_REVISION  the revision it claims to be, instead of the one it was started a
 FAKE_START     `exit:N`, `fail`, `hang` (never ready): instead of becoming ready
 FAKE_SCORE     status of POST /score (200)
 FAKE_HEALTH    name of a file: while it exists, GET / is answered with 500
-FAKE_DRAIN     `ignore`: commands to drain are not obeyed
+FAKE_DRAIN     `ignore`: commands to drain are not obeyed; `until:FILE`: they are once the file exists
 """
 
 import argparse
@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import sys
+import time
 
 arguments = argparse.ArgumentParser()
 arguments.add_argument("--control-fd", type=int, required=True)
@@ -76,6 +77,9 @@ while True:
             listening.append(socket.socket(fileno=descriptor))
             tell(event="listening")
         if b'"drain"' in data and os.environ.get("FAKE_DRAIN") != "ignore":
+            _, _, release = os.environ.get("FAKE_DRAIN", "").partition("until:")
+            while release and not os.path.exists(release):  # noqa: PTH110
+                time.sleep(0.01)
             tell(event="drained")
             sys.exit(0)
         continue

@@ -189,12 +189,12 @@ def test_mending_what_failed_deploys_it(deployment: Deployment) -> None:
 
 
 def test_an_init_that_hangs_is_a_startup_timeout(deployment: Deployment) -> None:
-    deployment.inputs["startupTimeoutSeconds"] = 4
+    deployment.inputs["startupTimeoutSeconds"] = 10  # it has to get as far as init() in that
     code = "import threading\ndef init():\n    print('loading', flush=True)\n    threading.Event().wait()\n"
     deployment.write("score.py", code + "def run(data): ...\n")
     story = deployment.failing_up()
     assert "Failed (StartupTimeout)" in story
-    assert "init() did not return within 4 s" in story
+    assert "init() did not return within 10 s" in story
     assert "| " in story
     assert "loading" in story
 

@@ -11,12 +11,14 @@ import threading
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from provider.local import client, listener
+from provider.local.layout import ServicePaths
 from provider.resource import ResourceError
-from tests.unit.local.conftest import Service, eventually, free_port, get, is_running, kill
+from tests.unit.local.conftest import DEADLINE, Service, eventually, free_port, get, is_running, kill
 
 
 @pytest.fixture
@@ -247,31 +249,47 @@ def test_stop_ends_everything(service: Service) -> None:
     assert list(client.socket_directory().iterdir()) == []
 
 
-def ending(service: Service, drain: float) -> int:
-    """The process of a supervisor that was told to end and has a server that takes its time."""
-    pid = int(service.deploy(service.revision("aaaa", FAKE_DRAIN="ignore"), drainSeconds=drain)["pid"])
+def ending(service: Service, release: Path) -> int:
+    """The process of a supervisor that was told to end; its server drains until there is `release`."""
+    service.revision("aaaa", FAKE_DRAIN=f"until:{release}")
+    pid = int(service.deploy("aaaa", drainSeconds=DEADLINE)["pid"])
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: service.command("status")["stopping"], "the end's beginning")
     return pid
 
 
-def test_a_supervisor_that_is_ending_counts_as_none(service: Service) -> None:
-    pid = ending(service, 3)
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Comes into being when somebody asks for the end once more."""
+    path, command = tmp_path / "release", client.command
+
+    async def seen(paths: ServicePaths, message: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        if message["command"] == "stop":
+            path.touch()
+        return await command(paths, message, seconds)
+
+    monkeypatch.setattr(client, "command", seen)
+    return path
+
+
+def test_a_supervisor_that_is_ending_counts_as_none(service: Service, release: Path) -> None:
+    pid = ending(service, release)
     assert asyncio.run(client.status(service.paths)) is None
     assert is_running(pid)
+    release.touch()
 
 
-def test_a_supervisor_that_is_ending_is_waited_for_and_followed_by_another(service: Service) -> None:
-    pid = ending(service, 1)
+def test_a_supervisor_that_is_ending_is_waited_for_and_followed_by_another(service: Service, release: Path) -> None:
+    pid = ending(service, release)
     status = service.deploy(service.revision("bbbb"))
     assert status["active"] == "bbbb"
     assert status["pid"] != pid
     assert not is_running(pid)
 
 
-def test_a_supervisor_that_is_ending_can_be_stopped_again(service: Service) -> None:
-    pid = ending(service, 1)
-    asyncio.run(client.stop(service.paths, 1))
+def test_a_supervisor_that_is_ending_can_be_stopped_again(service: Service, release: Path) -> None:
+    pid = ending(service, release)
+    asyncio.run(client.stop(service.paths, DEADLINE))
     assert not is_running(pid)
     assert list(client.orphans(service.paths)) == []
 
