@@ -44,17 +44,18 @@ class _Obstacle:
     hint: str
 
 
+# Of two that keep it from as many nodes, the first one counts: some nodes are tainted for good.
 _OBSTACLES = (
     _Obstacle("Too many pods", "TooManyPods", "the nodes run as many pods as they may: add a node"),
-    _Obstacle(
-        "untolerated taint",
-        "TaintsNotTolerated",
-        "give the deployment a toleration for the taint, or choose other nodes",
-    ),
     _Obstacle(
         "node affinity/selector",
         "NoMatchingNode",
         "label a node as the deployment's node selector asks, or mend the selector",
+    ),
+    _Obstacle(
+        "untolerated taint",
+        "TaintsNotTolerated",
+        "give the deployment a toleration for the taint, or choose other nodes",
     ),
     _Obstacle(
         "topology spread",
@@ -77,7 +78,8 @@ def unschedulable(
     scheduled = status_of(pod, "PodScheduled")
     if scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
         return None
-    said = str(scheduled.get("message") or "no node takes it").partition(" preemption:")[0].rstrip(".")
+    # What follows the first sentence is about preemption.
+    said = re.split(r"\.(?:\s|$)", str(scheduled.get("message") or "no node takes it"), maxsplit=1)[0]
     since = moment(scheduled.get("lastTransitionTime"))
     reason, what, hint = _why(pod, said, nodes)
     message = f"no node takes the pod {name_of(pod)}: {what}"
@@ -112,13 +114,21 @@ def _why(pod: Object, said: str, nodes: Sequence[Object] | None) -> tuple[str, s
         resource = missing[0]
         facts = "; ".join(_shortage(pod, one, nodes) for one in missing)
         return _REASONS.get(resource, "DeviceMissing"), f"{facts}. The scheduler says: {said}", _more(resource)
-    for obstacle in _OBSTACLES:
-        if obstacle.words in said:
-            selector = part(pod, "spec", "nodeSelector") or {}
-            asked = ", ".join(f"{key}={value}" for key, value in sorted(selector.items()))
-            about = f"its node selector is {asked}. " if obstacle.reason == "NoMatchingNode" and asked else ""
-            return obstacle.reason, f"{about}{'The' if about else 'the'} scheduler says: {said}", obstacle.hint
+    obstacle = max(_OBSTACLES, key=lambda one: _nodes_with(one, said))
+    if _nodes_with(obstacle, said):
+        selector = part(pod, "spec", "nodeSelector") or {}
+        asked = ", ".join(f"{key}={value}" for key, value in sorted(selector.items()))
+        about = f"its node selector is {asked}. " if obstacle.reason == "NoMatchingNode" and asked else ""
+        return obstacle.reason, f"{about}{'The' if about else 'the'} scheduler says: {said}", obstacle.hint
     return "Unschedulable", f"the scheduler says: {said}", "see what the nodes offer: kubectl describe nodes"
+
+
+def _nodes_with(obstacle: _Obstacle, said: str) -> int:
+    """How many nodes it keeps the pod from; the first one that a node has is told of each."""
+    if obstacle.words not in said:
+        return 0
+    counted = re.search(rf"(\d+) [^,]*{re.escape(obstacle.words)}", said.rpartition("available: ")[2])
+    return 1 if counted is None else max(1, int(counted[1]))
 
 
 def _more(resource: str) -> str:

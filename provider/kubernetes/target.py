@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -43,6 +44,8 @@ _LOOKED_INTO = 3
 """Pods that are looked into more closely: where many fail, they fail alike."""
 _LOOK_SECONDS = 2.0
 """How long what was found in a pod that has not changed is good."""
+_ALL_SECONDS = 1.0
+"""How long what was found of a rollout is good, where its Deployment has not changed: causes can wait that long."""
 _LOG_LINES = 40
 _READY_SECONDS = 5.0
 _ENOUGH_SECONDS = 15.0
@@ -55,7 +58,7 @@ _APPS = "apps/v1"
 class KubernetesTarget:
     """The service of `target: {kind: kubernetes, cluster, namespace, service, deployment, port, keysFile?}`."""
 
-    poll_seconds = 0.5
+    poll_seconds = 0.25
 
     def __init__(self, news: Properties) -> None:
         self._target = news["target"]
@@ -64,6 +67,7 @@ class KubernetesTarget:
         self._deployment: str = self._target["deployment"]
         self._retried: datetime | None = None
         self._looks: dict[str, tuple[str, datetime, of_pods.Details]] = {}
+        self._last: tuple[str, float, Observation] | None = None
 
     @staticmethod
     def check(news: Properties) -> list[Failure]:
@@ -100,6 +104,15 @@ class KubernetesTarget:
         deployment = cluster.find(self._path("deployments", self._deployment, group=_APPS))
         if deployment is None:
             return self._gone(cluster)
+        version = part(deployment, "metadata", "resourceVersion")
+        last = self._last
+        if last is not None and last[0] == version and time.monotonic() - last[1] < _ALL_SECONDS:
+            return last[2]
+        found = self._observed(cluster, deployment)
+        self._last = None if version is None else (version, time.monotonic(), found)
+        return found
+
+    def _observed(self, cluster: Cluster, deployment: Object) -> Observation:
         rollout = self._looked_into(cluster, self._rollout(cluster, deployment))
         found = self._judged(condition(rollout))
         return Observation(
@@ -229,6 +242,7 @@ class KubernetesTarget:
             return
         rollout = self._rollout(cluster, deployment)
         self._retried = cluster.now().replace(microsecond=0)  # as exact as the times of events
+        self._last = None
         for pod in [*rollout.unready, *(pod for pod in rollout.pods if of_pods.over(pod))]:
             cluster.delete(self._path("pods", name_of(pod)))
         if rollout.replica_set is not None and len(rollout.living) < rollout.wanted:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,60 @@ def as_somebody(kubeconfig: Path, folder: Path, *, server: str | None = None, **
     path = folder / "other-kubeconfig"
     path.write_text(yaml.safe_dump(document))
     return path
+
+
+@dataclass(frozen=True)
+class Ghost:
+    """A node without a machine, and a Deployment of the same name whose pod is said to run there."""
+
+    place: Place
+    name: str
+
+
+@contextmanager
+def ghost_node(place: Place) -> Iterator[Ghost]:
+    """Says once that such a node is ready, and its pod too."""
+    name = f"ghost-{place.namespace}"
+    room = {"cpu": "4", "memory": "8Gi", "pods": "10"}
+    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": _now()}
+    # Nobody else's pods go there.
+    taint = {"key": "slipway-test/ghost", "effect": "NoSchedule"}
+    place.core.create_node({"metadata": {"name": name, "labels": {"ghost": name}}, "spec": {"taints": [taint]}})
+    try:
+        status = {"capacity": room, "allocatable": room, "conditions": [{**ready, "lastTransitionTime": _now()}]}
+        place.core.patch_node_status(name, {"status": status})
+        tolerated = {"key": "slipway-test/ghost", "operator": "Exists"}
+        place.deploy(name, "r1", spec={"nodeSelector": {"ghost": name}, "tolerations": [tolerated]})
+        pods = wait_for(lambda: [pod for pod in place.pods(name) if pod.spec.node_name], "a pod on the node")
+        place.core.patch_namespaced_pod_status(pods[0].metadata.name, place.namespace, {"status": _running()})
+        yield Ghost(place, name)
+    finally:
+        place.core.delete_node(name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _running() -> Properties:
+    """The status of a pod that runs, as a kubelet would write it."""
+    kinds = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+    server = {
+        "name": "server",
+        "ready": True,
+        "started": True,
+        "restartCount": 0,
+        "image": "ghost",
+        "imageID": "ghost",
+        "containerID": "ghost://1",
+        "state": {"running": {"startedAt": _now()}},
+    }
+    return {
+        "phase": "Running",
+        "startTime": _now(),
+        "conditions": [{"type": kind, "status": "True", "lastTransitionTime": _now()} for kind in kinds],
+        "containerStatuses": [server],
+    }
 
 
 class Detour:

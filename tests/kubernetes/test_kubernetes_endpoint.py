@@ -19,10 +19,12 @@ from tests.kubernetes.images import python_image
 from tests.kubernetes.served import (
     LIMIT_SECONDS,
     Detour,
+    Ghost,
     Place,
     as_somebody,
     deployed,
     detour,
+    ghost_node,
     refreshed,
     story,
     wait_for,
@@ -62,6 +64,13 @@ def make(kubeconfig: Path, api: client.ApiClient, image: str) -> Iterator[Make]:
 @pytest.fixture(scope="module")
 def shared(make: Make) -> Place:
     return make(**{"pod-security.kubernetes.io/enforce": "restricted"})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ghost(make: Make) -> Iterator[Ghost]:
+    """A node that nobody looks after: that it went is known some fifty seconds later, while other tests run."""
+    with ghost_node(make()) as node:
+        yield node
 
 
 @pytest.fixture
@@ -206,6 +215,16 @@ def test_a_start_that_takes_too_long(place: Place, name: str) -> None:
     said = story(place.inputs(name, "r1"))
     assert "Failed (StartupTimeout)" in said
     assert "startup probe failed: HTTP probe failed with statuscode: 503" in said
+
+
+def test_a_sample_that_the_startup_probe_asks_for_and_that_fails(place: Place, name: str) -> None:
+    words = "the sample request was answered with 500: run() raised ValueError"
+    command = ["python3", "-I", "-S", "-c", f"import sys; sys.exit({words!r})"]
+    place.deploy(name, "r1", startupProbe={"exec": {"command": command}, "periodSeconds": 1, "failureThreshold": 90})
+    said = story(place.inputs(name, "r1"))
+    assert "Failed (SampleRequestFailed)" in said
+    assert f"in the pod {name}-" in said
+    assert words in said
 
 
 def test_a_server_that_is_never_ready_is_waited_for_until_the_time_is_up(place: Place, name: str) -> None:
@@ -422,3 +441,11 @@ def _away(place: Place, name: str, way: Detour) -> None:
 def _serves(pod: Any, revision: str) -> bool:
     ready = any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or ())
     return ready and pod.metadata.annotations["slipway/revision"] == revision
+
+
+def test_a_node_that_went_away(ghost: Ghost) -> None:
+    state = {**ghost.place.inputs(ghost.name, "r1"), "state": "Healthy"}
+    found = wait_for(lambda: (now := refreshed(state))["reason"] == "NodeNotReady" and now, "that the node is missed")
+    assert found["state"] == "Unhealthy"
+    assert f"the node {ghost.name} of the pod {ghost.name}-" in found["message"]
+    assert f"kubectl describe node {ghost.name}" in found["hint"]

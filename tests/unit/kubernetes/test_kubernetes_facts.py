@@ -324,7 +324,10 @@ def test_the_container_is_named_where_there_are_several() -> None:
 # -- pods that no node takes -------------------------------------------------------------------------------------------
 
 
-CPU = "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 No preemption victims found."
+CPU = (
+    "0/2 nodes are available: 2 Insufficient cpu. no new claims to deallocate, preemption: 0/2 nodes are available: "
+    "2 No preemption victims found for incoming pod."
+)
 
 
 def wants(**requests: str) -> Object:
@@ -380,6 +383,18 @@ def test_what_else_keeps_a_pod_from_nodes(said: str, reason: str) -> None:
     assert (found.condition.state, found.condition.reason) == ("Unschedulable", reason)
     assert said.rstrip(".") in cause(found)
     assert ("its node selector is disk=ssd" in cause(found)) is (reason == "NoMatchingNode")
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "reason"), [(1, "NoMatchingNode"), (2, "NoMatchingNode"), (0, "TaintsNotTolerated")]
+)
+def test_what_keeps_a_pod_from_the_most_nodes_is_told(unlabelled: int, reason: str) -> None:
+    parts = ["1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }"]
+    parts += [f"{unlabelled} node(s) didn't match Pod's node affinity/selector"] if unlabelled else []
+    for ordered in (parts, parts[::-1]):
+        assert told(unscheduled(f"0/3 nodes are available: {', '.join(ordered)}.")).condition.reason == reason
+    many = "2 node(s) didn't match Pod's node affinity/selector, 7 node(s) had untolerated taint(s)."
+    assert told(unscheduled(many)).condition.reason == "TaintsNotTolerated"
 
 
 def test_a_node_may_come() -> None:

@@ -151,6 +151,22 @@ def test_a_pod_that_has_not_changed_is_not_looked_into_at_each_turn(api: ApiServ
     assert len([path for path in api.asked if "proxy" in path]) == 1
 
 
+def test_pods_are_listed_once_a_second_where_the_deployment_has_not_changed(api: ApiServer, inputs: Properties) -> None:
+    holds(api, deployment(metadata={"resourceVersion": "7"}), pod(status(running={"startedAt": objects.ago(5)})))
+
+    async def three_times() -> Observation | None:
+        looking = KubernetesTarget(inputs)
+        assert await looking.observe() == await looking.observe()
+        holds(api, deployment(available=1, metadata={"resourceVersion": "8"}), pod(ready=True))
+        return await looking.observe()
+
+    found = asyncio.run(three_times())
+    assert found is not None
+    assert found.condition.state == "Healthy"
+    assert api.asked.count(f"GET {DEPLOYMENT}") == 3
+    assert len([path for path in api.asked if path.startswith(f"GET {CORE}/pods?")]) == 2
+
+
 def test_a_refusal_is_told_in_the_words_of_the_latest_event(api: ApiServer, inputs: Properties) -> None:
     said = 'Error creating: pods "a" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1'
     holds(api, deployment(updated=0), refused='pods "a" is forbidden: something else')
