@@ -66,7 +66,7 @@ class ClusterProject(Project):
     @property
     def node(self) -> str:
         """The address of a node."""
-        addresses = self.core.list_node().items[0].status.addresses
+        addresses = [address for node in self.core.list_node().items for address in node.status.addresses or ()]
         return next(str(item.address) for item in addresses if item.type == "InternalIP")
 
     @property
@@ -78,17 +78,6 @@ class ClusterProject(Project):
         selector = f"app.kubernetes.io/component={component}"
         found = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
         return [pod for pod in found if pod.metadata.deletion_timestamp is None]
-
-    def objects(self) -> list[dict[str, Any]]:
-        """The objects in the cluster that the stack's state has, as it has them."""
-        resources = (self.stack.export_stack().deployment or {}).get("resources") or []
-        return [item for item in resources if item["type"].startswith("kubernetes:") and item["custom"]]
-
-    def through_the_api_server(self, path: str, name: str = "echo") -> Any:
-        """The answer to GET of `path` of a Service."""
-        place = f"/api/v1/namespaces/{self.namespace}/services/{name}:http/proxy{path}"
-        response = self.api.call_api(place, "GET", auth_settings=["BearerToken"], _preload_content=False)[0]
-        return response.data
 
     def is_gone(self) -> bool:
         """Whether the cluster has nothing of the stack any more."""
