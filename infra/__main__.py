@@ -15,6 +15,10 @@ sys.path[0] = str(ROOT)
 
 import pulumi  # noqa: E402 - the project's folder comes onto the path first
 
+from provider.start import start_provider  # noqa: E402
+
+starting = start_provider()
+
 from infra.engines import away  # noqa: E402
 from infra.load import load  # noqa: E402
 from infra.problems import ConfigurationError  # noqa: E402

@@ -12,6 +12,7 @@ from pulumi.provider.experimental import provider as api
 from provider import process
 from provider.process import ServedProvider, detailed
 from provider.resource import Change, Resource, ResourceError, check_declared
+from provider.start import START
 from provider.values import secret_names, to_plain_map, to_values
 
 
@@ -33,6 +34,11 @@ class SlipwayProvider(ServedProvider):
 
     async def get_schema(self, request: api.GetSchemaRequest) -> api.GetSchemaResponse:
         return api.GetSchemaResponse(schema='{"name": "slipway", "version": "0.1.0"}')
+
+    async def invoke(self, request: api.InvokeRequest) -> api.InvokeResponse:
+        if request.tok == START:
+            return api.InvokeResponse({})
+        raise ResourceError(f"the provider slipway has no function {request.tok}; it has {START}")
 
     async def check(self, request: api.CheckRequest) -> api.CheckResponse:
         resource = self._resource(request.type)

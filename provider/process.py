@@ -126,6 +126,9 @@ class Servicer(ProviderServicer):
         changes = provider_pb2.DiffResponse.DIFF_SOME if answer.changes else provider_pb2.DiffResponse.DIFF_NONE
         return provider_pb2.DiffResponse(changes=changes, diffs=answer.diffs, replaces=answer.replaces)
 
+    async def Invoke(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return await _told(super().Invoke(request, context), context, self._name)
+
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
         return await _told(super().Check(request, context), context, self._name)
 
