@@ -14,6 +14,8 @@ from provider.local.listener import bind
 
 _LISTENING = "0A"
 _BETWEEN_SECONDS = 0.1
+_FEWEST_TRIES = 3
+"""Of a port that is worth more than one: on a busy machine one look for its holder may outlast the times below."""
 _UNSEEN_SECONDS = 0.5
 """How long a port may be taken by nobody who can be seen: whoever had it may just have gone."""
 _ENDING_SECONDS = 30.0
@@ -37,8 +39,9 @@ def conflict(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | Non
 
 def _tried(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | None:
     """What a bind says. Raises `socket.gaierror` where the host is none."""
-    began = time.monotonic()
+    began, tries = time.monotonic(), 0
     while True:
+        tries += 1
         try:
             bind(host, port).close()
         except socket.gaierror:
@@ -51,7 +54,8 @@ def _tried(paths: ServicePaths, host: str, port: int) -> tuple[str, str] | None:
             process = _process_on(port)
             # Whoever had it may be gone by the time it is looked for, or about to go, as a server is whose supervisor
             # was killed: it has no environment any more by which it would be known, and its port a moment longer.
-            if time.monotonic() - began > _patience(process):
+            patience = _patience(process)
+            if not patience or (tries >= _FEWEST_TRIES and time.monotonic() - began > patience):
                 return refusal(error, host, port, _described(process) if process is not None else None)
             time.sleep(_BETWEEN_SECONDS)
         else:

@@ -143,6 +143,7 @@ def test_a_client_that_leaves_the_queue_is_not_worked_for(serve: Serve) -> None:
     connection.request("POST", "/score", "gone")
     wait_for(lambda: metric(server, "slipway_requests_queued") == 1, "the queue")
     reset(connection)
+    wait_for(lambda: metric(server, "slipway_requests_in_flight") == 1, "the loss of the client")
     (server.directory / "go").touch()
     thread.join()
     assert server.score("quick").status == 200
