@@ -1,0 +1,138 @@
+"""Services on a real cluster: up, update, failure, traffic, and nothing left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+from pulumi import automation
+
+from airgap.images import making
+from tests.e2e.load import SteadyLoad
+from tests.e2e.project import eventually
+from tests.kubernetes.clustered import ClusterProject, send
+
+BROKEN = "def init():\n    raise ValueError('no such weights')\n\ndef run(data):\n    return data\n"
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of images that were made on this machine, as `python -m airgap.images` leaves it."""
+    folder = tmp_path_factory.mktemp("images")
+    making.make(folder, None, lambda message: None)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, kubeconfig: Path, api: client.ApiClient, images: Path) -> Iterator[ClusterProject]:
+    made = ClusterProject(tmp_path, kubeconfig, api, images)
+    yield made
+    made.clear()
+
+
+def address(project: ClusterProject) -> tuple[str, int]:
+    return project.node, project.node_port
+
+
+def test_a_service_comes_up_answers_and_leaves_nothing(project: ClusterProject) -> None:
+    project.deployment.update(authEnabled=True, secrets={"token": {"secret": "token"}})
+    project.script.write_text(
+        "from pathlib import Path\n\n"
+        "def init():\n    pass\n\n"
+        "def run(data):\n    return {'read': Path('/run/secrets/token').read_text(), 'given': data}\n"
+    )
+    project.write()
+    project.stack.set_config("slipway:token", automation.ConfigValue("canary", secret=True))
+    project.up()
+
+    outputs = project.outputs()
+    assert outputs["state"] == "Healthy"
+    assert outputs["scoringUri"] == f"http://echo.{project.namespace}.svc/score"
+    (pod,) = project.pods()
+    assert pod.metadata.annotations["slipway/revision"] == outputs["revision"]
+    status, answer, revision = send(address(project), 1, outputs["primaryKey"])
+    assert (status, answer) == (200, {"read": "canary", "given": "1"})
+    assert revision == outputs["revision"]
+    assert send(address(project), 1)[0] == 401
+    assert send(address(project), 1, "wrong")[0] == 403
+    assert project.up() == {}, "nothing changes"
+    assert project.up(refresh=True) == {}, "nor where the cluster was asked"
+
+    project.stack.destroy()
+    assert project.is_gone()
+
+
+def test_an_update_loses_no_request_and_a_failing_one_changes_nothing(project: ClusterProject) -> None:
+    project.deployment.update(numReplicas=2)
+    project.write()
+    project.up()
+    first = project.outputs()["revision"]
+    host, port = address(project)
+
+    with SteadyLoad(port, host=host, body=b'"load"', connections=8, pause=0.02) as load:
+        project.script.write_text(project.script.read_text().replace("VERSION = 1", "VERSION = 2"))
+        project.up()
+        second = project.outputs()["revision"]
+        eventually(lambda: load.answers[second] > 100, "the new revision answers")
+        project.script.write_text(BROKEN)
+        said = project.failing_up()
+        project.sample.write_text('"another"')
+        project.script.write_text("def init():\n    pass\n\ndef run(data):\n    raise ValueError('no such pixel')\n")
+        told = project.failing_up()
+
+    assert load.failures == []
+    assert set(load.answers) == {first, second}, "what failed was never asked"
+    assert "ValueError: no such weights" in said
+    assert "Failed (InitError)" in said
+    assert "the sample request was answered with 500" in told
+    assert len([pod for pod in project.pods() if pod.metadata.annotations["slipway/revision"] == second]) == 2
+    assert send((host, port), 1)[2] == second
+
+
+def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None:
+    project.deployment.update(sslEnabled=True, port=8443)
+    other = project.root / "green"
+    other.mkdir()
+    (other / "score.py").write_text("def init():\n    pass\n\ndef run(data):\n    return 'green'\n")
+    green = {"inference": {"entryScript": "score.py", "sourceDirectory": "green"}}
+    project.service.update(deployments={"blue": {}, "green": green}, traffic={"blue": 75, "green": 25})
+    project.write()
+    project.up()
+    outputs = project.outputs()
+    where, authority = address(project), outputs["caCertificate"]
+
+    revisions = {name: item["revision"] for name, item in outputs["deployments"].items()}
+    answers = [send(where, 1, authority=authority)[2] for _ in range(40)]
+    assert set(answers) == set(revisions.values())
+    # Each of the two pods of the router takes turns exactly, and which of them gets a request is chance.
+    assert abs(answers.count(revisions["blue"]) - 30) <= 3
+    picked = send(where, 1, authority=authority, azureml_model_deployment="green")
+    assert picked == (200, "green", revisions["green"])
+    status, said, _ = send(where, 1, authority=authority, azureml_model_deployment="red")
+    assert (status, json.loads(said)["message"][:31]) == (404, "There is no deployment of the n")
+
+    project.service["traffic"] = {"blue": 0, "green": 100}
+    project.write()
+    changed = project.up()
+    assert send(where, 1, authority=authority)[2] == revisions["green"]
+    assert "create" not in changed or changed["create"] == 1, "the router's configuration alone"
+    assert project.up() == {}
+
+
+def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None:
+    project.deployment.update(autoScaler={"minReplicas": 2, "maxReplicas": 3})
+    project.write()
+    project.up()
+
+    def replicas() -> int:
+        return int(project.apps.read_namespaced_deployment("echo", project.namespace).spec.replicas)
+
+    eventually(lambda: replicas() == 2, "the autoscaler adds a pod")
+    assert project.up(refresh=True) == {}
+    project.script.write_text(project.script.read_text().replace("VERSION = 1", "VERSION = 2"))
+    project.up()
+    assert replicas() == 2, "an update leaves them as they are"
+    assert {pod.metadata.annotations["slipway/revision"] for pod in project.pods()} == {project.outputs()["revision"]}
