@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,11 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def up(place: Place, plain_http: list[str]) -> Path:
+def up(place: Place, plain_http: Sequence[str] = ()) -> Path:
     """Makes a cluster available and returns its kubeconfig. Raises SetupError."""
     named = other.named(os.environ)
     if named is not None:
-        say("KUBECONFIG names a cluster: that one is used")
+        say("KUBECONFIG names a cluster: that one is used, as it is")
         return named
     with locked(place):
         maker = made_by(place) or choice()

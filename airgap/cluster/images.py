@@ -8,12 +8,13 @@ import json
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from airgap.base.debian import architecture
 from airgap.cluster.place import CONTAINERD_SOCKET
-from airgap.cluster.programs import COREDNS, METRICS_SERVER, PAUSE, Module, built, debian
+from airgap.cluster.programs import COREDNS, METRICS_SERVER, PAUSE, VOLUME_PROVISIONER, Module, built, debian
 from airgap.cluster.settings import PAUSE_IMAGE
 from infra.setup.problem import SetupError
 from provider.content.modelpack import MANIFEST
@@ -37,13 +38,14 @@ IMAGES = (
     Image(PAUSE_IMAGE, PAUSE, "pause", "65535:65535"),
     Image("slipway.local/coredns:1", COREDNS, "coredns", "0:0"),
     Image("slipway.local/metrics-server:1", METRICS_SERVER, "metrics-server"),
+    Image("slipway.local/volume-provisioner:1", VOLUME_PROVISIONER, "volume-provisioner", "0:0"),
 )
 
 
-def import_missing() -> None:
-    """Gives containerd the images that it does not have. Raises SetupError."""
+def import_missing(images: Sequence[Image] = IMAGES) -> None:
+    """Gives containerd those of the `images` that it does not have. Raises SetupError."""
     there = set(ctr("images", "ls", "-q").split())
-    for image in IMAGES:
+    for image in images:
         if image.name not in there:
             with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
                 write(image, Path(archive.name))

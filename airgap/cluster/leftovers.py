@@ -100,13 +100,17 @@ def _rmdir(path: Path) -> None:
 def _mounts(place: Place) -> list[Path]:
     """What is mounted in our folders, the inner ones first. /proc/self/mounts writes a space as \\040."""
     ours = (RUN, place.kubelet, place.containerd)
-    named = [line.split()[1].replace("\\040", " ") for line in _mount_lines()]
-    paths = [Path(name) for name in named]
-    return sorted((p for p in paths if any(p.is_relative_to(o) for o in ours)), key=lambda p: -len(p.parts))
+    return sorted((p for p in _mount_points() if any(p.is_relative_to(o) for o in ours)), key=lambda p: -len(p.parts))
 
 
-def _mount_lines() -> list[str]:
-    return Path("/proc/self/mounts").read_text().splitlines()
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted there."""
+    return path in _mount_points()
+
+
+def _mount_points() -> list[Path]:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [Path(line.split()[1].replace("\\040", " ")) for line in lines]
 
 
 def _unmount(place: Place) -> None:

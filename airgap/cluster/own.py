@@ -10,17 +10,17 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from airgap.cluster import host_network, images, leftovers, pki, programs, settings
+from airgap.cluster import addons, host_network, images, leftovers, pki, programs, settings
 from airgap.cluster import place as at
+from airgap.cluster.kubectl import run, succeeds
 from airgap.cluster.place import Place
-from airgap.cluster.processes import Daemon, resident_bytes, wait_until
+from airgap.cluster.processes import Daemon, resident_bytes
 from airgap.cluster.programs import KUBERNETES, built
 from infra.setup.problem import SetupError, say
 
-MANIFESTS = Path(__file__).resolve().parent / "manifests"
 DAEMONS = (
     *("etcd", "containerd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
     *("kubelet", "kube-proxy"),
@@ -30,7 +30,7 @@ STOP_ORDER = ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manage
 """The kubelet first, so that it starts no pod again; containerd last, after the pods."""
 
 
-def up(place: Place, plain_http: list[str]) -> None:
+def up(place: Place, plain_http: Sequence[str]) -> None:
     """Makes the cluster, or completes one that a killed `up` left half-way. Raises SetupError."""
     if os.geteuid() != 0:
         raise SetupError(
@@ -43,13 +43,15 @@ def up(place: Place, plain_http: list[str]) -> None:
     _check_ports(place)
     pki.make(place, node, address)
     settings.write(place, node)
+    _link_kubectl(place)
     for registry in plain_http:
         settings.allow_plain_http(place, registry)
     leftovers.note_made(place)
     host_network.prepare(place)
     _start_control_plane(place, address)
+    _mount_kubelet(place)
     _start_node(place, node, address)
-    _start_addons(place)
+    addons.start(place)
 
 
 def _claim(place: Place) -> None:
@@ -58,6 +60,15 @@ def _claim(place: Place) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     place.folder.chmod(0o700)
     at.OWNER.write_text(f"{place.folder}\n")
+
+
+def _link_kubectl(place: Place) -> None:
+    """For work by hand, where nobody has installed one."""
+    place.programs.mkdir(exist_ok=True)
+    fresh = place.programs / ".new"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(built(KUBERNETES, "kubectl"))
+    fresh.replace(place.programs / "kubectl")
 
 
 def check_free(place: Place) -> None:
@@ -109,31 +120,23 @@ def _start_control_plane(place: Place, address: str) -> None:
     Daemon(place, "kube-scheduler").start(settings.scheduler(place))
 
 
+def _mount_kubelet(place: Place) -> None:
+    """Has the kubelet's folder at a short path as well. `down` unmounts it with what the kubelet mounts in it."""
+    place.kubelet.mkdir(exist_ok=True)
+    at.KUBELET.mkdir(exist_ok=True)
+    if not leftovers.is_mounted(at.KUBELET):
+        mount = [programs.debian("mount"), "--bind", str(place.kubelet), str(at.KUBELET)]
+        subprocess.run(mount, check=True, capture_output=True)
+
+
 def _start_node(place: Place, node: str, address: str) -> None:
     kubelet, proxy = Daemon(place, "kubelet"), Daemon(place, "kube-proxy")
     kubelet.start(settings.kubelet(place, node, address))
     proxy.start(settings.proxy(place))
-    kubelet.wait(lambda: _succeeds(place, "get", "node", node), 120)
+    kubelet.wait(lambda: succeeds(place, "get", "node", node), 120)
     kubelet.wait(lambda: _is_ready(place, node), 120)
     proxy.wait(lambda: _answers(f"http://127.0.0.1:{at.PROXY_HEALTH_PORT}/healthz"), 60)
     say(f"the node {node} is ready")
-
-
-def _start_addons(place: Place) -> None:
-    wait_until(lambda: _succeeds(place, "get", "serviceaccount", "default"), 60, "No service account", at.API)
-    for name in ("coredns", "metrics-server"):
-        manifest = (MANIFESTS / f"{name}.yaml").read_text()
-        if not settings.resolvers():
-            # CoreDNS does not start with nobody to pass a question on to.
-            manifest = manifest.replace("      forward . /etc/resolv.conf\n", "")
-        kubectl(place, "apply", "--server-side", "--force-conflicts", "-f", "-", given=manifest)
-    for name in ("coredns", "metrics-server"):
-        kubectl(place, "-n", "kube-system", "rollout", "status", f"deployment/{name}", "--timeout=180s")
-    metrics = (MANIFESTS / "metrics-api.yaml").read_text()
-    kubectl(place, "apply", "--server-side", "--force-conflicts", "-f", "-", given=metrics)
-    # No namespace can be deleted while a part of the API does not answer.
-    kubectl(place, "wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=60s")
-    say("CoreDNS and metrics-server are ready")
 
 
 def down(place: Place) -> None:
@@ -169,36 +172,14 @@ def status(place: Place) -> tuple[bool, list[str]]:
     lines.append(f"{'together':<37} {total >> 20:>5} MiB")
     if Daemon(place, "kube-apiserver").pid() is not None:
         for arguments in (["get", "nodes", "-o", "wide"], ["get", "pods", "--all-namespaces", "-o", "wide"]):
-            done = _run_kubectl(place, arguments)
+            done = run(place, arguments)
             lines += (done.stdout or done.stderr).splitlines()
     return all_run, lines
 
 
-def kubectl(place: Place, *arguments: str, given: str | None = None) -> str:
-    """What our kubectl prints. Raises SetupError."""
-    done = _run_kubectl(place, list(arguments), given)
-    if done.returncode != 0:
-        raise SetupError(
-            f"kubectl {' '.join(arguments[:3])}: {done.stderr.strip()[-800:]}",
-            at.API,
-            "run `python -m airgap.cluster status`; the logs say more.",
-        )
-    return done.stdout
-
-
-def _run_kubectl(place: Place, arguments: list[str], given: str | None = None) -> subprocess.CompletedProcess[str]:
-    program = str(built(KUBERNETES, "kubectl"))
-    command = [program, f"--kubeconfig={place.kubeconfig}", "--cache-dir", str(place.folder / "kubectl"), *arguments]
-    return subprocess.run(command, input=given or "", capture_output=True, text=True, check=False)
-
-
-def _succeeds(place: Place, *arguments: str) -> bool:
-    return _run_kubectl(place, list(arguments)).returncode == 0
-
-
 def _is_ready(place: Place, node: str) -> bool:
     path = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-    return _run_kubectl(place, ["get", "node", node, "-o", path]).stdout == "True"
+    return run(place, ["get", "node", node, "-o", path]).stdout == "True"
 
 
 def _containerd_answers() -> bool:

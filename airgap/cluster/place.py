@@ -14,6 +14,8 @@ RUN = Path("/run/slipway-cluster")
 OWNER = RUN / "folder"
 """Names the folder of the cluster that is running."""
 CONTAINERD_SOCKET = RUN / "containerd.sock"
+KUBELET = RUN / "kubelet"
+"""Where the kubelet sees its folder, in which it makes sockets: a checkout may lie deep."""
 
 POD_NETWORK = "10.85.0.0/16"
 SERVICE_NETWORK = "10.96.0.0/16"
@@ -25,8 +27,9 @@ NETWORK = "slipway-cluster"
 """The name of the pods' network; begins the names of the files that CNI keeps."""
 
 API_PORT = 6443
-ETCD_PORT = 2379
-ETCD_PEER_PORT = 2380
+ETCD_PORT = 12379
+"""Not 2379: Debian's package runs an etcd of the machine's own there as soon as it is installed."""
+ETCD_PEER_PORT = 12380
 KUBELET_PORT = 10250
 PROXY_HEALTH_PORT = 10256
 PORTS = {"kube-apiserver": API_PORT, "etcd": ETCD_PORT, "kubelet": KUBELET_PORT, "kube-proxy": PROXY_HEALTH_PORT}
@@ -43,6 +46,11 @@ class Place:
     def kubeconfig(self) -> Path:
         """Of the administrator; what `up` prints."""
         return self.folder / "kubeconfig"
+
+    @property
+    def programs(self) -> Path:
+        """Holds `kubectl`, to be put on a PATH."""
+        return self.folder / "bin"
 
     @property
     def pki(self) -> Path:
@@ -84,6 +92,11 @@ class Place:
         return self.folder / "kubelet"
 
     @property
+    def volumes(self) -> Path:
+        """A folder for each volume that a claim was given."""
+        return self.folder / "volumes"
+
+    @property
     def pod_logs(self) -> Path:
         return self.folder / "pod-logs"
 
@@ -108,8 +121,9 @@ def node_address() -> str:
             raise SetupError(
                 "This machine has no network address that a pod could reach it by.",
                 f"ip route: {os.strerror(error.errno or 0)}",
-                "give it one: ip link add slipway0 type dummy; ip address add 192.168.85.1/24 dev slipway0; "
-                "ip link set slipway0 up; ip route add default dev slipway0",
+                "give it one: ip link add slipway0 type veth peer name slipway1; ip link set slipway1 up; "
+                "ip address add 192.168.85.1/24 dev slipway0; ip link set slipway0 up; "
+                "ip route add default dev slipway0",
             ) from None
         address: str = probe.getsockname()[0]
     return address

@@ -9,7 +9,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from airgap.cluster import other
@@ -23,6 +26,7 @@ KUBERNETES_VERSION = "1.34.4"
 COREDNS_VERSION = "1.12.4"
 METRICS_SERVER_VERSION = "0.7.2"
 PAUSE_VERSION = "1"
+VOLUME_PROVISIONER_VERSION = "1"
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian keeps some of the programs where a user's PATH may not look."""
@@ -79,7 +83,11 @@ KUBERNETES = Module(
 COREDNS = Module("coredns", COREDNS_VERSION, ["github.com/coredns/coredns"])
 METRICS_SERVER = Module("metrics_server", METRICS_SERVER_VERSION, ["sigs.k8s.io/metrics-server/cmd/metrics-server"])
 PAUSE = Module("pause", PAUSE_VERSION, ["slipway.local/airgap/cluster/pause"])
-MODULES = (PAUSE, KUBERNETES, METRICS_SERVER, COREDNS)
+VOLUME_PROVISIONER = Module(
+    "volume_provisioner", VOLUME_PROVISIONER_VERSION, ["slipway.local/airgap/cluster/volume-provisioner"]
+)
+MODULES = (KUBERNETES, COREDNS, METRICS_SERVER, VOLUME_PROVISIONER, PAUSE)
+"""What every cluster has; the largest first."""
 
 DEBIAN = {
     "etcd": "etcd-server",
@@ -107,12 +115,16 @@ def debian(name: str) -> str:
     return found
 
 
+def missing_from_debian() -> dict[str, str]:
+    """The programs that are missing, and the package of each."""
+    missing = {name: package for name, package in DEBIAN.items() if shutil.which(name, path=PATH) is None}
+    plugins = [f"{CNI}/{name}" for name in CNI_PLUGINS if not (CNI / name).exists()]
+    return missing | dict.fromkeys(plugins, "containernetworking-plugins")
+
+
 def check_debian() -> None:
     """Raises SetupError that names every package that is missing."""
-    missing = {name: package for name, package in DEBIAN.items() if shutil.which(name, path=PATH) is None}
-    plugins = [name for name in CNI_PLUGINS if not (CNI / name).exists()]
-    if plugins:
-        missing |= dict.fromkeys((f"{CNI}/{name}" for name in plugins), "containernetworking-plugins")
+    missing = missing_from_debian()
     if missing:
         raise _missing(list(missing), sorted(set(missing.values())))
 
@@ -151,13 +163,24 @@ def _build(cache: Path, missing: list[tuple[Module, Program]]) -> None:
     if not missing:
         return
     go = CLUSTER.find_go(missing[0][1].module)
-    say(f"building the test cluster from its Go modules, once: {len(missing)} programs, about 10 minutes on 2 cores")
-    for number, (module, program) in enumerate(missing, start=1):
-        step = f"{number}/{len(missing)} {program.name}"
-        module.folder.mkdir(exist_ok=True)
+    say(f"building from Go modules, once: {', '.join(program.name for _, program in missing)}")
+    say("  the whole test cluster takes about 10 minutes on 2 cores")
+    # Two modules at a time: while one is downloaded or linked, which keeps no two cores busy, the other is compiled.
+    with ThreadPoolExecutor(2) as pool:
+        tasks = [
+            pool.submit(_build_programs, go, cache, module, [program for _, program in group])
+            for module, group in groupby(missing, key=itemgetter(0))
+        ]
+        for task in tasks:
+            task.result()
+
+
+def _build_programs(go: str, cache: Path, module: Module, programs: list[Program]) -> None:
+    module.folder.mkdir(exist_ok=True)
+    for program in programs:
         with tempfile.TemporaryDirectory(prefix=".new-", dir=cache) as fresh:
-            packages = CLUSTER.fetch(go, program, step)
-            CLUSTER.compile(go, program, step, Path(fresh), packages)
+            packages = CLUSTER.fetch(go, program, program.name)
+            CLUSTER.compile(go, program, program.name, Path(fresh), packages)
             (Path(fresh) / program.name).replace(built(module, program.name))
 
 

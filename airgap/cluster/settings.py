@@ -114,7 +114,7 @@ def _kubelet(place: Place) -> dict[str, object]:
         "clusterDomain": at.DOMAIN,
         "resolvConf": "/etc/resolv.conf",
         "podLogsDir": str(place.pod_logs),
-        "volumePluginDir": f"{place.kubelet}/volume-plugins",
+        "volumePluginDir": f"{at.KUBELET}/volume-plugins",
         "maxPods": 250,
         # The disk and the images are the machine's, and shared with what else it does.
         "imageGCHighThresholdPercent": 100,
@@ -221,7 +221,7 @@ def kubelet(place: Place, node: str, address: str) -> list[str]:
         f"--kubeconfig={place.configuration}/kubelet.kubeconfig",
         f"--hostname-override={node}",
         f"--node-ip={address}",
-        f"--root-dir={place.kubelet}",
+        f"--root-dir={at.KUBELET}",
     ]
 
 

@@ -14,14 +14,26 @@ from pathlib import Path
 import pytest
 from kubernetes import client, config
 
+from airgap.cluster import __main__ as clusters
 from airgap.cluster import other
+from airgap.cluster.place import Place
 from tests.plugin_programs import Program, plugin_in_use, stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = "test_kubernetes_stand_in.py"
 """What the stand-in does beyond the official plugin."""
-FIRST = "test_cluster_on_this_machine.py"
-"""Makes clusters of its own, of which a machine has one at a time: before the one that the other tests share."""
+FIRST = {"test_cluster_on_this_machine.py", "test_prod.py"}
+"""Make clusters of their own, of which a machine has one at a time: before the one that the other tests share."""
+ADDONS = "test_cluster_addons.py"
+"""What is on a cluster that is built here, and on others in other ways."""
+
+
+def built_here() -> bool:
+    """Whether the cluster of these tests is one that is built of its modules."""
+    named = other.named(os.environ)
+    if named is None:
+        return other.tool() is None
+    return clusters.made_by(Place(named.resolve().parent)) == clusters.OWN
 
 
 def pytest_report_header() -> str:
@@ -29,10 +41,12 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name != FIRST)
-    absent = set()
+    items.sort(key=lambda item: item.path.name not in FIRST)
+    absent: set[str] = set()
     if other.named(os.environ) or other.tool():
-        absent.add(FIRST)  # no cluster is built on that machine
+        absent |= FIRST  # no cluster is built on that machine
+    if not built_here():
+        absent.add(ADDONS)
     if stand_in("kubernetes") is None:
         absent.add(STAND_IN)
     config.hook.pytest_deselected(items=[item for item in items if item.path.name in absent])
@@ -46,11 +60,12 @@ def pytest_sessionfinish() -> None:
         gc.collect()
 
 
-def airgap_cluster(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs `python -m airgap.cluster`."""
+def airgap_cluster(command: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs `python -m airgap.cluster`, for the cluster in `folder` whatever KUBECONFIG says."""
     return subprocess.run(
-        [sys.executable, "-m", "airgap.cluster", command, str(folder)],
+        [sys.executable, "-m", "airgap.cluster", command, str(folder), *options],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "KUBECONFIG"},
         capture_output=True,
         text=True,
         check=False,
@@ -60,6 +75,10 @@ def airgap_cluster(command: str, folder: Path) -> subprocess.CompletedProcess[st
 @pytest.fixture(scope="session")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The kubeconfig of a cluster that answers."""
+    named = other.named(os.environ)
+    if named is not None:
+        yield named
+        return
     folder = tmp_path_factory.mktemp("kubernetes") / "cluster"
     made = airgap_cluster("up", folder)
     assert made.returncode == 0, made.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from airgap.cluster import host_network, leftovers, own, programs
+from airgap.cluster.kubectl import kubectl
 from airgap.cluster.place import RUN, Place
 from airgap.cluster.processes import Daemon
 from tests.kubernetes.conftest import ROOT, airgap_cluster
@@ -71,7 +72,7 @@ def test_a_killed_up_is_completed_and_down_leaves_nothing(place: Place) -> None:
 
     assert airgap_cluster("up", place.folder).stdout.strip() == str(place.kubeconfig)
     assert all(runs(place, name) for name in own.DAEMONS)
-    assert own.kubectl(place, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}") == "admin"
+    assert kubectl(place, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}") == "admin"
     assert airgap_cluster("status", place.folder).returncode == 0
 
     killed("down", place, lambda: not runs(place, "kube-apiserver"))
