@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from airgap.host import engine, packages
 from airgap.host.needs import Needs, needs_of
@@ -26,11 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "down":
             engine.stop(home / "engine")
+            if needs.cluster:
+                cluster().remove()
             return 0
         if options.command == "again":
-            # What is to be deleted is on an engine that a restart of the machine may have ended.
-            if engine.is_ours(home / "engine") and not engine.answers():
-                engine.start(home / "engine")
+            start_again(needs, home)
             return 0
         make_ready(needs, home)
     except SetupError as problem:
@@ -46,14 +47,35 @@ def make_ready(needs: Needs, home: Path) -> None:
         **(packages.REGISTRY if needs.registry else {}),
         **(packages.IMAGES if needs.images and not (home / "images" / "images.json").exists() else {}),
     }
-    lacking = packages.missing(wanted)
+    named = cluster().named() if needs.cluster else None
+    make_cluster = needs.cluster and named is None
+    lacking = packages.missing(wanted) + (cluster().missing_packages() if make_cluster else [])
     if start:
         say("this stack runs containers on this machine, and no Docker engine answers here")
+    if named is not None:
+        say(f"this stack runs on the cluster that {named} names")
     if lacking:
         say(f"it needs Debian's {', '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} missing")
         packages.install(lacking)
     if start and not engine.answers():
         engine.start(home / "engine")
+    if make_cluster:
+        cluster().make()
+
+
+def start_again(needs: Needs, home: Path) -> None:
+    """Starts what a restart of the machine may have ended, and what is to be deleted is on. Raises `SetupError`."""
+    if engine.is_ours(home / "engine") and not engine.answers():
+        engine.start(home / "engine")
+    if needs.cluster and cluster().named() is None and cluster().is_ours():
+        cluster().make()
+
+
+def cluster() -> ModuleType:
+    """What is done about clusters, loaded for the stacks that need it: that takes a second."""
+    from airgap.host import cluster
+
+    return cluster
 
 
 def make_images() -> int:

@@ -22,9 +22,11 @@ class Needs:
     """The program `docker-registry`."""
     images: bool = False
     """Base images made here, as the stack names none."""
+    cluster: bool = False
+    """A Kubernetes cluster, as the stack names none."""
 
     def __bool__(self) -> bool:
-        return self.engine or self.registry or self.images
+        return self.engine or self.registry or self.images or self.cluster
 
 
 def needs_of(file: Path) -> Needs:
@@ -48,10 +50,12 @@ def needs_in(config: Mapping[str, Any]) -> Needs:
     sections = {key.removeprefix(_NAMESPACE): value for key, value in config.items() if isinstance(value, dict)}
     targets = [target for target in sections.get("computeTargets", {}).values() if isinstance(target, dict)]
     hosts = [target.get("host", _HOST) for target in targets if target.get("kind") == "container"]
+    clusters = [target for target in targets if target.get("kind") == "kubernetes"]
     return Needs(
         engine=_HOST in hosts,
         registry=sections.get("registry", {}).get("kind") == "service",
         # Packages of images need them as well as targets do.
-        images=bool(hosts or sections.get("packages"))
+        images=bool(hosts or clusters or sections.get("packages"))
         and not {"python", "router"} <= sections.get("images", {}).keys(),
+        cluster=any(not {"kubeconfig", "context"} & cluster.keys() for cluster in clusters),
     )

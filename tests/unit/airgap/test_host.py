@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from airgap.cluster.place import Place
 from airgap.host import __main__ as host
-from airgap.host import engine, packages
+from airgap.host import cluster, engine, packages
 from airgap.host.firewall import without_docker
 from airgap.host.needs import Needs, needs_in, needs_of
 from airgap.images import making
@@ -30,6 +32,7 @@ def needs(**sections: Any) -> Needs:
 def test_the_stacks_beside_the_project() -> None:
     assert needs_of(ROOT / "stacks" / "Pulumi.dev.yaml") == Needs()
     assert needs_of(ROOT / "stacks" / "Pulumi.staging.yaml") == Needs(engine=True, registry=True, images=True)
+    assert needs_of(ROOT / "stacks" / "Pulumi.prod.yaml") == Needs(registry=True, images=True, cluster=True)
 
 
 def test_an_engine_elsewhere_is_somebody_else_s() -> None:
@@ -43,6 +46,12 @@ def test_images_that_are_named_are_not_made() -> None:
     box = {"box": {"kind": "container"}}
     assert needs(computeTargets=box, images={"python": "a", "router": "b"}).images is False
     assert needs(computeTargets=box, images={"python": "a"}).images is True
+
+
+def test_a_cluster_that_is_named_is_somebody_else_s() -> None:
+    assert needs(computeTargets={"aks": {"kind": "kubernetes"}}) == Needs(images=True, cluster=True)
+    for given in ({"context": "prod"}, {"kubeconfig": "~/prod"}):
+        assert needs(computeTargets={"aks": {"kind": "kubernetes", **given}}) == Needs(images=True)
 
 
 @pytest.mark.parametrize("text", ["", "][", "config: 7", "config: {slipway:computeTargets: [1]}"])
@@ -94,6 +103,124 @@ def test_images_that_were_made_need_nothing_again(tmp_path: Path, monkeypatch: p
     host.make_ready(ALL, tmp_path)
 
     assert machine.done == []
+
+
+class TestCluster:
+    """What is done about a stack's cluster, with none made."""
+
+    NEEDED = Needs(cluster=True)
+    machine: Machine
+
+    @pytest.fixture(autouse=True)
+    def place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+        self.machine = Machine(monkeypatch, answers=False, missing=[])
+        place = Place(tmp_path / "cluster")
+
+        def up(of: Place) -> None:
+            self.machine.done.append("up")
+            (of.folder / "made-by").write_text(cluster.clusters.OWN)
+
+        def down(of: Place) -> None:
+            self.machine.done.append("down")
+            shutil.rmtree(of.folder)
+
+        monkeypatch.setattr(cluster, "PLACE", place)
+        monkeypatch.setattr(cluster.clusters, "up", up)
+        monkeypatch.setattr(cluster.clusters, "down", down)
+        monkeypatch.setattr(cluster.other, "tool", lambda: None)
+        monkeypatch.setattr(cluster.programs, "missing_from_debian", lambda: {})
+        monkeypatch.setattr(cluster, "_namespaces", lambda: {"default", "kube-system"})
+        monkeypatch.delenv("KUBECONFIG", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        return place
+
+    def kubeconfig(self, file: Path, context: str = "theirs") -> Path:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"current-context": context}))
+        return file
+
+    def test_where_none_is_named_one_is_made_and_removed(self, place: Place) -> None:
+        host.make_ready(self.NEEDED, place.folder)
+        assert cluster.is_ours()
+        cluster.remove()
+
+        assert self.machine.done == ["up", "down"]
+        assert not place.folder.exists()
+
+    def test_the_programs_that_it_lacks_are_installed_with_the_rest(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lacking = {"etcd": "etcd-server", "ctr": "containerd", "containerd": "containerd"}
+        monkeypatch.setattr(cluster.programs, "missing_from_debian", lambda: lacking)
+
+        host.make_ready(self.NEEDED, place.folder)
+
+        assert self.machine.done == ["install containerd etcd-server", "up"]
+
+    def test_for_what_kind_makes_nothing_is_installed(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cluster.programs, "missing_from_debian", lambda: {"etcd": "etcd-server"})
+        monkeypatch.setattr(cluster.other, "tool", lambda: cluster.other.by_name("kind"))
+
+        host.make_ready(self.NEEDED, place.folder)
+
+        assert self.machine.done == ["up"]
+
+    def test_one_that_kubeconfig_names_is_used(
+        self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = self.kubeconfig(tmp_path / "theirs")
+        monkeypatch.setenv("KUBECONFIG", str(file))
+
+        host.make_ready(self.NEEDED, place.folder)
+
+        assert self.machine.done == []
+        assert f"this stack runs on the cluster that KUBECONFIG ({file}) names" in capsys.readouterr().err
+
+    def test_the_one_that_kubectl_would_use_is_used(
+        self, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = self.kubeconfig(tmp_path / "home" / ".kube" / "config")
+
+        host.make_ready(self.NEEDED, place.folder)
+
+        assert self.machine.done == []
+        assert f"the cluster that {file} names" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("content", ["", "[", '{"current-context": ""}', '["a"]'])
+    def test_a_kubeconfig_without_a_cluster_names_none(self, place: Place, tmp_path: Path, content: str) -> None:
+        self.kubeconfig(tmp_path / "home" / ".kube" / "config").write_text(content)
+
+        assert cluster.named() is None
+
+    def test_one_that_was_made_stays_in_use(self, place: Place, tmp_path: Path) -> None:
+        host.make_ready(self.NEEDED, place.folder)
+        self.kubeconfig(tmp_path / "home" / ".kube" / "config")
+
+        host.make_ready(self.NEEDED, place.folder)
+        host.start_again(self.NEEDED, place.folder)
+
+        assert self.machine.done == ["up", "up", "up"]
+
+    def test_one_with_something_on_it_stays(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        host.make_ready(self.NEEDED, place.folder)
+        monkeypatch.setattr(cluster, "_namespaces", lambda: {"default", "theirs"})
+
+        cluster.remove()
+
+        assert self.machine.done == ["up"]
+        assert f"the cluster in {place.folder} stays: theirs still has something on it" in capsys.readouterr().err
+
+    def test_one_that_was_made_by_hand_stays(self, place: Place) -> None:
+        place.folder.mkdir()
+        (place.folder / "made-by").write_text(cluster.clusters.OWN)
+
+        host.make_ready(self.NEEDED, place.folder)
+        host.start_again(self.NEEDED, place.folder)
+        cluster.remove()
+
+        assert self.machine.done == ["up"], "it is completed, and not removed"
 
 
 def test_packages_need_root(monkeypatch: pytest.MonkeyPatch) -> None:
