@@ -75,7 +75,12 @@ test-docker: setup .venv/.installed-dev $(MODEL) ## run the tests that need root
 	done
 	@$(TOOLS) && $(VENV)/python -m pytest $(or $(TESTS),tests/docker)
 
-test-kubernetes: setup .venv/.installed-dev ## run the tests that need a cluster: KUBECONFIG's, or one made here (root)
+test-kubernetes: setup .venv/.installed-dev $(MODEL) ## run the tests that need a cluster: KUBECONFIG's, or one made here (root)
+	@for program in docker-registry debootstrap; do \
+		PATH="$$PATH:/usr/sbin" command -v $$program > /dev/null || { \
+			echo "error: $$program is missing, which these tests start." >&2; \
+			echo '  mend:  apt-get install --no-install-recommends docker-registry debootstrap' >&2; exit 1; }; \
+	done
 	@$(TOOLS) && $(VENV)/python -m airgap.cluster.programs && \
 	$(VENV)/python -m pytest $(or $(TESTS),tests/kubernetes)
 
