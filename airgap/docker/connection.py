@@ -17,12 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from docker import APIClient
-from docker.context import ContextAPI
-from docker.errors import APIError, DockerException
-from docker.tls import TLSConfig
-from requests.exceptions import RequestException
-
+from airgap.docker import sdk
 from airgap.docker.ssh import Tunnel
 from provider.container import tls
 from provider.resource import ResourceError
@@ -103,8 +98,8 @@ class Connection:
         context = self._settings.get("context") or os.environ.get("DOCKER_CONTEXT")
         if context:
             try:
-                found = ContextAPI.get_context(context)
-            except DockerException as error:
+                found = sdk.ContextAPI.get_context(context)
+            except sdk.DockerException as error:
                 raise EngineError(f"the Docker context {context} cannot be read: {error}") from error
             if found is None:
                 raise EngineError(f"there is no Docker context {context}; `docker context ls` shows those there are")
@@ -112,16 +107,16 @@ class Connection:
         return self._settings.get("host") or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
 
     @property
-    def api(self) -> APIClient:
+    def api(self) -> sdk.APIClient:
         """The engine's API, in the newest version that both sides speak. Raises EngineError."""
         with self._lock:
             return self._api
 
     @cached_property
-    def _api(self) -> APIClient:
+    def _api(self) -> sdk.APIClient:
         try:
-            return APIClient(base_url=self.url, tls=self._tls or False, version="auto", timeout=_SECONDS)
-        except (DockerException, RequestException, OSError) as error:
+            return sdk.APIClient(base_url=self.url, tls=self._tls or False, version="auto", timeout=_SECONDS)
+        except (sdk.DockerException, sdk.RequestException, OSError) as error:
             raise EngineError(f"no Docker engine answers at {self.host}: {self._cause(error)}") from error
 
     def post(self, path: str, data: Mapping[str, Any]) -> Any:
@@ -138,7 +133,7 @@ class Connection:
         return self._tunnel.open()
 
     @cached_property
-    def _tls(self) -> TLSConfig | None:
+    def _tls(self) -> sdk.TLSConfig | None:
         files = self.tls_files
         if not files:
             return None
@@ -174,7 +169,7 @@ class Connection:
     def _cause(self, error: BaseException) -> str:
         """What is wrong, and what helps."""
         text = str(error)
-        if isinstance(error, DockerException) and error.__cause__ is not None:
+        if isinstance(error, sdk.DockerException) and error.__cause__ is not None:
             text = str(error.__cause__)
         if self._tunnel is not None and self._tunnel.complaint:
             return f"{self._tunnel.complaint} Try: ssh {self.host.removeprefix('ssh://')} docker version"
@@ -233,6 +228,6 @@ def host_of(address: str) -> str:
     return _HUB if host in {"docker.io", "registry-1.docker.io", "registry.hub.docker.com"} else host
 
 
-def explained(what: str, error: APIError) -> EngineError:
+def explained(what: str, error: sdk.APIError) -> EngineError:
     """`error` of the engine's, as `what` failed."""
     return EngineError(f"{what}: {error.explanation or error}", error.status_code or 0)

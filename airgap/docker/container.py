@@ -6,9 +6,7 @@ import time
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from docker.errors import APIError, NotFound
-
-from airgap.docker import images, waiting
+from airgap.docker import images, sdk, waiting
 from airgap.docker.bridged import Bridged
 from airgap.docker.connection import Connection, EngineError, explained
 from airgap.docker.container_facts import facts_of
@@ -45,7 +43,7 @@ class Container(Bridged):
         try:
             api: Any = connection.api
             container = api.create_container_from_config(request_of(news), name, news.get("platform"))["Id"]
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the container {name} cannot be made", error) from error
         try:
             logs = self._start(connection, context, container, news)
@@ -66,7 +64,7 @@ class Container(Bridged):
             if not news.get("start", True):
                 return None
             api.start(container)
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the container {name} cannot be started", error) from error
         if news.get("attach"):
             api.wait(container)
@@ -83,7 +81,7 @@ class Container(Bridged):
             return
         try:
             connection.api.disconnect_container_from_network(container, "bridge")
-        except APIError as error:
+        except sdk.APIError as error:
             if "is not connected to" not in str(error.explanation):
                 raise
         for network in networks:
@@ -123,9 +121,9 @@ class Container(Bridged):
     def find(self, connection: Connection, resource_id: str, state: Properties) -> tuple[str, Properties] | None:
         try:
             found = connection.api.inspect_container(resource_id)
-        except NotFound:
+        except sdk.NotFound:
             return None
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the container {state.get('name', resource_id)} cannot be looked at", error) from error
         facts = facts_of(found)
         # One that stopped although it must run is a difference to the program, so that the next `up` mends it.
@@ -143,7 +141,7 @@ class Container(Bridged):
             data = {**resources_of(news), "RestartPolicy": restart_policy_of(news)}
             try:
                 connection.post(f"/containers/{resource_id}/update", data)
-            except APIError as error:
+            except sdk.APIError as error:
                 raise explained(f"the container {news['name']} cannot be changed", error) from error
         if state.get("mustRun") is False and news.get("mustRun") and news.get("start", True):
             self._run_again(connection, context, resource_id, news)
@@ -153,7 +151,7 @@ class Container(Bridged):
         """Starts one that was found stopped, which would be found so again."""
         try:
             connection.api.start(container)
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the container {news['name']} cannot be started", error) from error
         self._await_running(connection, context, container, news)
 
@@ -163,9 +161,9 @@ class Container(Bridged):
         if grace > 0 and not state.get("attach"):
             try:
                 connection.api.stop(resource_id, timeout=grace)
-            except NotFound:
+            except sdk.NotFound:
                 return
-            except APIError as error:
+            except sdk.APIError as error:
                 raise explained(f"the container {name} cannot be stopped", error) from error
         self._remove(connection, resource_id, name, volumes=state.get("removeVolumes", True))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from docker.errors import APIError, ImageNotFound
-
+from airgap.docker import sdk
 from airgap.docker.connection import Auth, Connection, EngineError, explained
 from provider.resource import ResourceError
 
@@ -48,9 +47,9 @@ def inspect(connection: Connection, image: str) -> dict[str, Any] | None:
     try:
         api: Any = connection.api
         found: dict[str, Any] = api.inspect_image(image)
-    except ImageNotFound:
+    except sdk.ImageNotFound:
         return None
-    except APIError as error:
+    except sdk.APIError as error:
         raise explained(f"the image {image} cannot be looked at", error) from error
     return found
 
@@ -70,7 +69,7 @@ def pull(connection: Connection, image: str, platform: str | None = None) -> Non
             auth_config=auth.header if auth else {"username": "", "password": ""},
         )
         _followed(lines, what)
-    except APIError as error:
+    except sdk.APIError as error:
         raise explained(what, error) from error
 
 
@@ -87,7 +86,7 @@ def push(connection: Connection, image: str, auth: Auth | None) -> str:
             auth_config=auth.header if auth else {"username": "", "password": ""},
         )
         pushed = _followed(lines, what)
-    except APIError as error:
+    except sdk.APIError as error:
         raise explained(what, error) from error
     if not pushed:
         raise EngineError(f"{what}: the engine did not say under which digest")

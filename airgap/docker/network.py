@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar
 
-from docker.errors import APIError, NotFound
-
-from airgap.docker import waiting
+from airgap.docker import sdk, waiting
 from airgap.docker.bridged import Bridged
 from airgap.docker.connection import Connection, explained
 from airgap.docker.schema import LABELS, Schema, boolean, mapping, object_set, string
@@ -58,16 +56,16 @@ class Network(Bridged):
         }
         try:
             answer = json.loads(connection.post("/networks/create", request))
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the network {news['name']} cannot be made", error) from error
         return self.made(connection, answer["Id"], news)
 
     def find(self, connection: Connection, resource_id: str, state: Properties) -> tuple[str, Properties] | None:
         try:
             found = connection.api.inspect_network(resource_id)
-        except NotFound:
+        except sdk.NotFound:
             return None
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the network {state.get('name', resource_id)} cannot be looked at", error) from error
         ipam = found.get("IPAM") or {}
         return found["Id"], {

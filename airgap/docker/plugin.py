@@ -7,10 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docker.errors import APIError, DockerException
 from pulumi.provider.experimental import provider as api
-from requests.exceptions import RequestException
 
+from airgap.docker import sdk
 from airgap.docker.connection import SETTINGS, Connection, settings_of
 from airgap.docker.container import Container
 from airgap.docker.image import Image
@@ -77,6 +76,7 @@ class DockerProvider(ServedProvider):
 
     async def configure(self, request: api.ConfigureRequest) -> api.ConfigureResponse:
         self._connection = Connection(settings_of(to_plain_map(request.args)))
+        self._loading = asyncio.create_task(asyncio.to_thread(sdk.load))
         return api.ConfigureResponse(accept_secrets=True, supports_preview=True)
 
     async def check(self, request: api.CheckRequest) -> api.CheckResponse:
@@ -138,9 +138,9 @@ async def _run(operation: Any, *arguments: Any) -> Any:
     """Runs a blocking operation in a thread; what its connection cannot do becomes an error of the resource."""
     try:
         return await asyncio.to_thread(operation, *arguments)
-    except APIError as error:
+    except sdk.APIError as error:
         raise ResourceError(f"the Docker engine refused: {error.explanation or error}") from error
-    except (DockerException, RequestException) as error:
+    except (sdk.DockerException, sdk.RequestException) as error:
         raise ResourceError(f"the connection to the Docker engine failed: {error}") from error
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from docker.errors import APIError, ImageNotFound
-
-from airgap.docker import images
+from airgap.docker import images, sdk
 from airgap.docker.bridged import Bridged
 from airgap.docker.connection import Connection, explained
 from airgap.docker.schema import Schema, boolean, mapping, string, string_set
@@ -52,7 +50,7 @@ class RemoteImage(Bridged):
         name = state["name"]
         try:
             connection.api.remove_image(name, force=bool(state.get("forceRemove")))
-        except ImageNotFound:
+        except sdk.ImageNotFound:
             return
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the image {name} cannot be removed", error) from error

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from docker.errors import APIError, NotFound
-
-from airgap.docker import waiting
+from airgap.docker import sdk, waiting
 from airgap.docker.bridged import Bridged
 from airgap.docker.connection import Connection, explained
 from airgap.docker.network import labels_from_engine, labels_to_engine
@@ -38,16 +36,16 @@ class Volume(Bridged):
                 driver_opts=news.get("driverOpts") or None,
                 labels=labels_to_engine(news.get("labels")),
             )
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the volume {news['name']} cannot be made", error) from error
         return self.made(connection, answer["Name"], news)
 
     def find(self, connection: Connection, resource_id: str, state: Properties) -> tuple[str, Properties] | None:
         try:
             found = connection.api.inspect_volume(resource_id)
-        except NotFound:
+        except sdk.NotFound:
             return None
-        except APIError as error:
+        except sdk.APIError as error:
             raise explained(f"the volume {resource_id} cannot be looked at", error) from error
         return found["Name"], {
             "driver": found["Driver"],

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from docker.errors import APIError, NotFound
-
+from airgap.docker import sdk
 from airgap.docker.connection import explained
 
 SECONDS = 30
@@ -22,9 +21,9 @@ def remove(operation: Callable[[], object], what: str, *in_use: str) -> None:
     while True:
         try:
             operation()
-        except NotFound:
+        except sdk.NotFound:
             return
-        except APIError as error:
+        except sdk.APIError as error:
             passing = any(words in str(error.explanation) for words in in_use)
             if not passing or time.monotonic() > deadline:
                 raise explained(f"{what} cannot be removed", error) from error
