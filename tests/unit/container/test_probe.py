@@ -45,9 +45,9 @@ def port() -> Iterator[int]:
     server.server_close()
 
 
-def asked(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def asked(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "-S", "-c", PROBE.read_text(), *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, env=variables)
 
 
 def answered(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -65,6 +65,10 @@ def test_a_question_without_a_body(port: int) -> None:
         "with": None,
         "type": None,
     }
+
+
+def test_the_port_is_the_containers_own_where_none_is_given(port: int) -> None:
+    assert answered(asked("/ready", "text/plain", "-1", "5", SERVER_PORT=str(port)))["asked"] == "GET /ready"
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,12 @@ def test_a_registry_that_does_not_answer_is_given_a_short_while() -> None:
     assert cause(late) == "the image registry.local/mnist:1 cannot be pulled: dial tcp: i/o timeout"
 
 
+@pytest.mark.parametrize("words", [NOT_FOUND, "pull access denied"])
+def test_a_registry_that_has_no_such_image_or_denies_it_is_believed_at_once(words: str) -> None:
+    item = pod(status(waiting={"reason": "ErrImagePull", "message": f"rpc error: code = X desc = {words}"}), made=2)
+    assert told(item, events=[event("Failed", "Failed to pull image", first=1)]).hopeless
+
+
 # -- pods that will not ------------------------------------------------------------------------------------------------
 
 
@@ -520,6 +526,12 @@ def test_a_revision_of_which_some_pods_serve_is_not_failed_as_a_whole() -> None:
     found = told(bad, pod(name="mnist-2-b", ready=True), of=deployment(wanted=2, updated=2, available=1, **DONE))
     assert (found.condition.state, found.condition.reason, found.hopeless) == ("Unhealthy", "CrashLoop", True)
     assert cause(found).endswith("(1 of 2 pods answer)")
+
+
+def test_a_rollout_that_fails_half_way_is_failed() -> None:
+    bad = pod(status(running=RUNNING, restarts=3, last=ended(7)))
+    found = told(bad, pod(name="mnist-2-b", ready=True), of=deployment(wanted=2, updated=2, available=1, old=1))
+    assert (found.condition.state, found.condition.reason, found.hopeless) == ("Failed", "CrashLoop", True)
 
 
 def test_what_an_autoscaler_adds_does_not_count_against_a_service() -> None:
