@@ -81,7 +81,7 @@ test-kubernetes: setup .venv/.installed-dev $(MODEL) ## run the tests that need 
 			echo "error: $$program is missing, which these tests start." >&2; \
 			echo '  mend:  apt-get install --no-install-recommends docker-registry debootstrap' >&2; exit 1; }; \
 	done
-	@$(TOOLS) && $(VENV)/python -m airgap.cluster.programs && \
+	@$(TOOLS) && $(VENV)/python -m airgap.cluster.programs $(if $(TESTS),,--ingress) && \
 	$(VENV)/python -m pytest $(or $(TESTS),tests/kubernetes)
 
 bench: setup .venv/.installed-dev $(MODEL) ## measure against peers [BENCH=serving]

@@ -42,11 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
                 metavar="HOST:PORT",
                 help="a registry without TLS that images are pulled from; may be given several times",
             )
+            command.add_argument(
+                "--ingress",
+                action="store_true",
+                help="with Traefik, for Ingresses and the Gateway API (built once, some minutes more)",
+            )
     options = parser.parse_args(arguments)
     place = Place(options.folder.resolve())
     try:
         if options.command == "up":
-            print(up(place, options.plain_http))
+            print(up(place, options.plain_http, with_ingress=options.ingress))
         elif options.command == "down":
             down(place)
         else:
@@ -58,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def up(place: Place, plain_http: Sequence[str] = ()) -> Path:
+def up(place: Place, plain_http: Sequence[str] = (), *, with_ingress: bool = False) -> Path:
     """Makes a cluster available and returns its kubeconfig. Raises SetupError."""
     named = other.named(os.environ)
     if named is not None:
@@ -70,8 +75,10 @@ def up(place: Place, plain_http: Sequence[str] = ()) -> Path:
             own.check_free(place)
         (place.folder / "made-by").write_text(maker)
         if maker == OWN:
-            own.up(place, plain_http)
+            own.up(place, plain_http, with_ingress=with_ingress)
         else:
+            if with_ingress:
+                say(f"{maker} makes the cluster: what lets requests into it is left to you")
             other.create(other.by_name(maker), place.kubeconfig)
     return place.kubeconfig
 

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from airgap.cluster import addons, host_network, images, leftovers, pki, programs, settings
+from airgap.cluster import addons, host_network, images, ingress, leftovers, pki, programs, settings
 from airgap.cluster import place as at
 from airgap.cluster.kubectl import run, succeeds
 from airgap.cluster.place import Place
@@ -30,7 +30,7 @@ STOP_ORDER = ("kubelet", "kube-proxy", "kube-scheduler", "kube-controller-manage
 """The kubelet first, so that it starts no pod again; containerd last, after the pods."""
 
 
-def up(place: Place, plain_http: Sequence[str]) -> None:
+def up(place: Place, plain_http: Sequence[str], *, with_ingress: bool = False) -> None:
     """Makes the cluster, or completes one that a killed `up` left half-way. Raises SetupError."""
     if os.geteuid() != 0:
         raise SetupError(
@@ -38,6 +38,8 @@ def up(place: Place, plain_http: Sequence[str]) -> None:
         )
     programs.check_debian()
     programs.build_missing()
+    if with_ingress:
+        ingress.build()
     node, address = at.node_name(), at.node_address()
     _claim(place)
     _check_ports(place)
@@ -48,10 +50,10 @@ def up(place: Place, plain_http: Sequence[str]) -> None:
         settings.allow_plain_http(place, registry)
     leftovers.note_made(place)
     host_network.prepare(place)
-    _start_control_plane(place, address)
+    _start_control_plane(place, address, with_ingress=with_ingress)
     _mount_kubelet(place)
     _start_node(place, node, address)
-    addons.start(place)
+    addons.start(place, with_ingress=with_ingress)
 
 
 def _claim(place: Place) -> None:
@@ -106,7 +108,7 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _start_control_plane(place: Place, address: str) -> None:
+def _start_control_plane(place: Place, address: str, *, with_ingress: bool) -> None:
     etcd, runtime, api = (Daemon(place, name) for name in ("etcd", "containerd", "kube-apiserver"))
     etcd.start(settings.etcd(place))
     runtime.start(settings.containerd(place))
@@ -114,6 +116,8 @@ def _start_control_plane(place: Place, address: str) -> None:
     api.start(settings.apiserver(place, address))
     runtime.wait(_containerd_answers, 60)
     images.import_missing()
+    if with_ingress:
+        images.import_missing([ingress.IMAGE])
     api.wait(lambda: _answers(f"{at.API}/readyz", place), 180)
     say("the API server is ready")
     Daemon(place, "kube-controller-manager").start(settings.controller_manager(place))

@@ -4,6 +4,7 @@ A program is built once for each version. It gets its name in the cache when it 
 killed leaves nothing that looks like a program, and the next one goes on with what is missing.
 """
 
+import argparse
 import os
 import shutil
 import sys
@@ -27,6 +28,7 @@ COREDNS_VERSION = "1.12.4"
 METRICS_SERVER_VERSION = "0.7.2"
 PAUSE_VERSION = "1"
 VOLUME_PROVISIONER_VERSION = "1"
+TRAEFIK_VERSION = "3.5.3"
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian keeps some of the programs where a user's PATH may not look."""
@@ -88,6 +90,13 @@ VOLUME_PROVISIONER = Module(
 )
 MODULES = (KUBERNETES, COREDNS, METRICS_SERVER, VOLUME_PROVISIONER, PAUSE)
 """What every cluster has; the largest first."""
+TRAEFIK = Module(
+    "traefik",
+    TRAEFIK_VERSION,
+    ["github.com/traefik/traefik/v3/cmd/traefik"],
+    f"-s -w -X github.com/traefik/traefik/v3/pkg/version.Version={TRAEFIK_VERSION}",
+)
+"""The controller of ingresses and gateways, where one is asked for."""
 
 DEBIAN = {
     "etcd": "etcd-server",
@@ -142,9 +151,9 @@ def built(module: Module, name: str) -> Path:
     return module.folder / name
 
 
-def build_missing() -> None:
-    """Builds the programs that the cache does not hold yet. Raises SetupError."""
-    if not _missing_programs():
+def build_missing(modules: Sequence[Module] = MODULES) -> None:
+    """Builds the programs of `modules` that the cache does not hold yet. Raises SetupError."""
+    if not _missing_programs(modules):
         return
     cache = _cache()
     with explained(cache, needed=CLUSTER.space, move="or set XDG_CACHE_HOME to a directory that you can write to"):
@@ -152,11 +161,11 @@ def build_missing() -> None:
         with locked(cache):
             for leftover in cache.glob(".new-*"):
                 shutil.rmtree(leftover)
-            _build(cache, _missing_programs())
+            _build(cache, _missing_programs(modules))
 
 
-def _missing_programs() -> list[tuple[Module, Program]]:
-    return [(m, program) for m in MODULES for program in m.programs if not built(m, program.name).exists()]
+def _missing_programs(modules: Sequence[Module]) -> list[tuple[Module, Program]]:
+    return [(m, program) for m in modules for program in m.programs if not built(m, program.name).exists()]
 
 
 def _build(cache: Path, missing: list[tuple[Module, Program]]) -> None:
@@ -184,12 +193,15 @@ def _build_programs(go: str, cache: Path, module: Module, programs: list[Program
             (Path(fresh) / program.name).replace(built(module, program.name))
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """`python -m airgap.cluster.programs`: what `up` would build is built, so that it need not be waited for later."""
+    parser = argparse.ArgumentParser(prog="python -m airgap.cluster.programs")
+    parser.add_argument("--ingress", action="store_true", help="and what `up --ingress` would")
+    options = parser.parse_args(arguments)
     try:
         if other.named(os.environ) is None and other.tool() is None:
             check_debian()
-            build_missing()
+            build_missing((*MODULES, TRAEFIK) if options.ingress else MODULES)
     except SetupError as problem:
         return report(problem)
     return 0

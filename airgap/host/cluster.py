@@ -16,7 +16,7 @@ from infra.setup.problem import say
 
 PLACE = Place(clusters.DEFAULT)
 _NOTE = "made-for-stacks"
-_OF_THE_CLUSTER = {"default", "kube-node-lease", "kube-public", "kube-system", "local-path-storage"}
+_OF_THE_CLUSTER = {"default", "kube-node-lease", "kube-public", "kube-system", "traefik", "local-path-storage"}
 """Namespaces that come with a cluster."""
 
 

@@ -152,7 +152,7 @@ def test_programs_in_the_cache_are_not_built_again(monkeypatch: pytest.MonkeyPat
 
 
 def test_versions_are_those_of_the_modules() -> None:
-    for module in programs.MODULES:
+    for module in (*programs.MODULES, programs.TRAEFIK):
         pinned = (programs.HERE / module.name / "go.mod").read_text()
         for made in module.programs:
             assert (
@@ -161,6 +161,7 @@ def test_versions_are_those_of_the_modules() -> None:
                 or f"\t{made.package}\n" in pinned
             )
     assert f"k8s.io/kubernetes v{programs.KUBERNETES_VERSION}" in (programs.HERE / "kubernetes/go.mod").read_text()
+    assert f"traefik/v3 v{programs.TRAEFIK_VERSION}" in (programs.HERE / "traefik/go.mod").read_text()
     assert f"coredns v{programs.COREDNS_VERSION}" in (programs.HERE / "coredns/go.mod").read_text()
     assert f"metrics-server v{programs.METRICS_SERVER_VERSION}" in (
         (programs.HERE / "metrics_server/go.mod").read_text()
