@@ -116,7 +116,7 @@ async def _deployed(context: Context, news: Properties) -> Properties:
     observation = await _final(context, target, news)
     if observation.condition.state != "Healthy":
         raise ResourceError(_story(target.name, news["revision"], observation))
-    cause = await _verified(context, target, news)
+    cause = await _verified(context, target, news, observation.answers)
     if cause is not None:
         failed = replace(observation, condition=Condition("Failed", cause.reason, cause.message, cause))
         raise ResourceError(_story(target.name, news["revision"], failed))
@@ -135,7 +135,7 @@ async def _final(context: Context, target: Target, news: Properties) -> Observat
             raise ResourceError(
                 f"cancelled while waiting for the service {target.name}; it goes on deploying by itself"
             )
-        observation = await target.observe()
+        observation = await target.observe(waiting=True)
         if observation is None:
             raise ResourceError(
                 f"the service {target.name} is not running. Run `pulumi up --refresh`: it is started again."
@@ -168,15 +168,19 @@ def _out_of_time(observation: Observation, seconds: float) -> Observation:
     return replace(observation, condition=replace(condition, message=message))
 
 
-async def _verified(context: Context, target: Target, news: Properties) -> Cause | None:
-    """What is wrong with the service as clients see it; None when nothing is."""
+async def _verified(
+    context: Context, target: Target, news: Properties, heard: Mapping[str, Answer] | None
+) -> Cause | None:
+    """What is wrong with the service as clients see it; None when nothing is. What was `heard` is not asked again."""
     context.log.status("verifying")
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _SETTLE_SECONDS
-    while (cause := await _identity(target, news, _ANSWER_SECONDS)) is not None:
+    cause = _first_misfit(heard, news) if heard else await _identity(target, news, _ANSWER_SECONDS)
+    while cause is not None:
         if loop.time() > deadline:
             return cause
         await asyncio.sleep(target.poll_seconds)
+        cause = await _identity(target, news, _ANSWER_SECONDS)
     return await _sample(target, news)
 
 
@@ -186,6 +190,10 @@ async def _identity(target: Target, news: Properties, seconds: float) -> Cause |
         answers = await target.ask("/ready", timeout=seconds)
     except NoAnswerError as error:
         return Cause("Unreachable", f"the service does not answer: {error}", hint="see the service's log")
+    return _first_misfit(answers, news)
+
+
+def _first_misfit(answers: Mapping[str, Answer], news: Properties) -> Cause | None:
     causes = (_misfit(where, answer, news["revision"]) for where, answer in answers.items())
     return next((cause for cause in causes if cause is not None), None)
 

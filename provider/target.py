@@ -31,6 +31,8 @@ class Observation:
     """Whether waiting is known to bring nothing better, although the state is none of the final ones."""
     idle: bool = False
     """Whether it has yet to be started, which `retry` does."""
+    answers: Mapping[str, Answer] | None = None
+    """What the look heard from GET /ready, as `Target.ask` would have; None where it did not ask that way."""
 
 
 class Target(Protocol):
@@ -47,8 +49,10 @@ class Target(Protocol):
     def name(self) -> str:
         """The service's name."""
 
-    async def observe(self) -> Observation | None:
-        """How the service is; None where it is gone. Raises `ResourceError` where that cannot be told."""
+    async def observe(self, *, waiting: bool = False) -> Observation | None:
+        """How the service is; None where it is gone. Raises `ResourceError` where that cannot be told.
+
+        `waiting`: the look may take a moment longer for a service that is about to be ready."""
 
     async def retry(self) -> None:
         """Has the target try again what failed, or start what is idle. Raises `ResourceError`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from provider.values import Properties
 
 _PROBE = (Path(__file__).parent / "probe.py").read_text()
 _READY_SECONDS = 5.0
+_PATIENCE_SECONDS = 1.0
+"""How long one look waits, inside the container, for the server to be ready: to look again from here costs more than
+the server's last steps. A container that ends meanwhile ends the look."""
 _LOG_LINES = 40
 _STARTED = datetime.now(UTC)
 """When this process began: a container that ended before then failed in an earlier run."""
@@ -34,7 +37,7 @@ _ENOUGH_SECONDS = 10.0
 class ContainerTarget:
     """The service named in `target: {kind: container, engine, service, containers, image, cpus?, memoryBytes?}`."""
 
-    poll_seconds = 0.2
+    poll_seconds = 0.05
 
     def __init__(self, news: Properties) -> None:
         self._target = news["target"]
@@ -65,16 +68,17 @@ class ContainerTarget:
         """The service's name."""
         return str(self._target["service"])
 
-    async def observe(self) -> Observation | None:
+    async def observe(self, *, waiting: bool = False) -> Observation | None:
         """How the containers are; None where all of them are gone."""
-        return await asyncio.to_thread(self._observe)
+        patience = _PATIENCE_SECONDS if waiting else 0
+        engine = await asyncio.to_thread(self._engine)
+        looks = (asyncio.to_thread(self._seen, engine, name, patience) for name in self._containers)
+        return await asyncio.to_thread(self._observed, engine, await asyncio.gather(*looks))
 
     def _engine(self) -> Engine:
         return engine_of(self._target["engine"])
 
-    def _observe(self) -> Observation | None:
-        engine = self._engine()
-        seen = [self._seen(engine, name) for name in self._containers]
+    def _observed(self, engine: Engine, seen: Sequence[Seen]) -> Observation | None:
         conditions = [self._condition(engine, item) for item in seen]
         found, hopeless = worst(conditions)
         revisions = {item.revision for item in seen if item.inspected is not None}
@@ -90,16 +94,17 @@ class ContainerTarget:
             earlier=bool(ends) and min(ends) < _STARTED and not self._tried,
             hopeless=hopeless,
             idle=unstarted and not self._tried,
+            answers={item.name: item.answer for item in seen if item.answer is not None},
         )
 
-    def _seen(self, engine: Engine, name: str) -> Seen:
+    def _seen(self, engine: Engine, name: str, patience: float) -> Seen:
         inspected = engine.inspect(name)
         if inspected is None:
             return Seen(name, None)
         answer, silence, log = None, "", []
         if inspected["State"]["Status"] == "running":
             try:
-                answer = _asked(engine, name, "/ready", _READY_SECONDS)
+                answer = _asked(engine, name, "/ready", _READY_SECONDS, patience=patience)
             except (NoAnswerError, EngineError) as error:
                 # It may end just then: the next look tells.
                 silence = str(error)
@@ -161,12 +166,15 @@ def _asked(
     seconds: float,
     body: bytes | None = None,
     content_type: str = "application/json",
+    patience: float = 0,
 ) -> Answer:
-    """What the server in a container answers. Raises `NoAnswerError`, `EngineError`."""
+    """What the server in a container answers; within `patience` seconds, a good answer. Raises `NoAnswerError`,
+    `EngineError`."""
     length = -1 if body is None else len(body)
-    command = ["python3", "-I", "-S", "-c", _PROBE, path, content_type, str(length), f"{seconds:g}"]
+    numbers = (str(length), f"{seconds:g}", f"{patience:g}")
+    command = ["python3", "-I", "-S", "-c", _PROBE, path, content_type, *numbers]
     try:
-        done = engine.execute(name, command, body, seconds + _ENOUGH_SECONDS)
+        done = engine.execute(name, command, body, patience + seconds + _ENOUGH_SECONDS)
     except EngineError as error:
         raise NoAnswerError(f"no answer to {path}: {error}") from error
     if done.exit_code != 0:

@@ -95,7 +95,7 @@ class KubernetesTarget:
 
     # -- observing ---------------------------------------------------------------------------------------------------
 
-    async def observe(self) -> Observation | None:
+    async def observe(self, *, waiting: bool = False) -> Observation | None:
         """How the rollout is; None where there is no Deployment."""
         return await asyncio.to_thread(self._observe)
 
@@ -316,7 +316,7 @@ class KubernetesTarget:
     ) -> Answer:
         """What the server in a pod answers to a program beside it. Raises `NoAnswerError`, `ClusterError`."""
         length = -1 if body is None else len(body)
-        question = [path, content_type, str(length), f"{seconds:g}", str(self._target["port"])]
+        question = [path, content_type, str(length), f"{seconds:g}", "0", str(self._target["port"])]
         keys = [str(self._target["keysFile"])] if self._target.get("keysFile") else []
         command = ["python3", "-I", "-S", "-c", _PROBE, *question, *keys]
         container = _server_of(pod)

@@ -43,7 +43,7 @@ class LocalTarget:
         """The service's name."""
         return self._paths.name
 
-    async def observe(self) -> Observation | None:
+    async def observe(self, *, waiting: bool = False) -> Observation | None:
         """How the service is, in its supervisor's words; None where no supervisor lives."""
         try:
             status = await client.status(self._paths)
