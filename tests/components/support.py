@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +56,18 @@ class Recorder(pulumi_mocks.Mocks):
 
     def call(self, args: pulumi_mocks.MockCallArgs) -> dict[str, Any]:
         raise AssertionError(f"no function is called here: {args.token}")
+
+
+@contextmanager
+def event_loop() -> Iterator[None]:
+    """An event loop for the mocks, which use that of their thread: a test that ran its own may have left none. They
+    leave one behind in each thread of theirs: cleared in the end, where that is no failure."""
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.set_event_loop(None)
+        gc.collect()
 
 
 def declared(recorder: Recorder, plan: StackPlan, root: Path = Path("/project")) -> dict[str, Any]:

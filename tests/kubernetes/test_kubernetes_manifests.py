@@ -14,7 +14,7 @@ from kubernetes import client
 
 from infra.config import AutoScaler, KubernetesDeployment, KubernetesResources, LivenessProbe
 from provider.certificates.issue import authority
-from tests.components.support import OUTPUTS, Recorder, declared
+from tests.components.support import OUTPUTS, Recorder, declared, event_loop
 from tests.components.test_kubernetes_target import INGRESS, SPLIT, a_deployment, a_plan
 
 SECRET = "4dabf18193072939515e22adb298388d"
@@ -25,6 +25,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loop_of_mocks() -> Iterator[None]:
+    with event_loop():
+        yield
 
 
 @pytest.fixture
