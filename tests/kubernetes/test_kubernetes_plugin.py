@@ -431,7 +431,7 @@ def test_a_deployment_that_does_not_become_ready(program: Program, namespace: st
     assert "mine" not in str(failed.value)
     # It is in the state, so that it can be mended or destroyed.
     assert program.resource("it")["id"].startswith(f"{namespace}/it-")
-    program.up(deployment(namespace, annotations=limited))
+    program.up(deployment(namespace))
 
 
 def test_a_job_that_fails_is_told(program: Program, namespace: str) -> None:
