@@ -42,7 +42,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def commands() -> list[str]:
     """What the README prints in its section."""
-    section = README.partition("## On a Docker host")[2]
+    section = README.partition("## On a Docker host")[2].partition("\n## ")[0]
     return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 

@@ -1,4 +1,7 @@
-"""The engine itself: too old, without rights, behind TLS, started again, with a full disk."""
+"""The engine itself: too old, without rights, behind TLS, started again, with a full disk.
+
+The last of the modules: an engine without a bridge takes the one away that the first engine has.
+"""
 
 from __future__ import annotations
 
