@@ -31,6 +31,9 @@ _PULL = frozenset(
         "SignatureValidationFailed",
     }
 )
+_SECRET_SECONDS = 30.0
+"""How long a pull secret that the node cannot read is waited for: until the kubelet's second try, 10 s after its first,
+has been made."""
 _LOG_HINT = "the last log lines say what the process did"
 
 
@@ -101,10 +104,10 @@ def trouble(seen: Seen) -> Verdict | None:
     return _being_ended(seen) or (_crashed(seen) if seen.ended and not _forgiven(seen) else None)
 
 
-def _given(seen: Seen, since: datetime | None, cause: Cause) -> Verdict:
+def _given(seen: Seen, since: datetime | None, cause: Cause, seconds: float = GRACE_SECONDS) -> Verdict:
     """A cause that is given a short while from `since` on."""
     since = since or seen.began
-    if seconds_since(since, seen.now) > GRACE_SECONDS:
+    if seconds_since(since, seen.now) > seconds:
         return Verdict(Condition("Failed", cause.reason, cause.message, cause), True, since)
     return Verdict(Condition("Transitioning", cause.reason, cause.message, cause), False, since)
 
@@ -138,9 +141,23 @@ def _not_pulled(seen: Seen, reason: str) -> Verdict:
     denied = _NO_RIGHT.search(words) is not None
     cause = Cause("ImagePullFailed", f"the image {seen.image} cannot be pulled: {words}", hint=_pull_hint(words))
     since = event.first if event is not None else None
+    if denied and (unread := _unread_pull_secret(seen, event)):
+        # The kubelet then asks without credentials; so it does where its copy of a new secret is late, too.
+        message = f"the image {seen.image} cannot be pulled: {unread}"
+        hint = "run `pulumi up --refresh`: a pull secret that is missing is made again"
+        return _given(seen, since, Cause("ImagePullFailed", message, hint=hint), _SECRET_SECONDS)
     if lacking or denied:
         return _failed(cause, event.last if event is not None else seen.began)
     return _given(seen, since, cause)
+
+
+def _unread_pull_secret(seen: Seen, pull: Event | None) -> str:
+    """What the kubelet said of pull secrets that it could not read for the last `pull`; empty where it could."""
+    found = latest(seen.events, "FailedToRetrieveImagePullSecret")
+    if found is None:
+        return ""
+    later = None if pull is None or pull.last is None or found.last is None else pull.last - found.last
+    return found.message if later is None or later.total_seconds() < GRACE_SECONDS / 2 else ""
 
 
 def _pull_hint(words: str) -> str:

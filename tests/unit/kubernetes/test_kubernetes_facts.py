@@ -158,6 +158,26 @@ def test_a_registry_that_has_no_such_image_or_denies_it_is_believed_at_once(word
     assert told(item, events=[event("Failed", "Failed to pull image", first=1)]).hopeless
 
 
+UNREAD = "Unable to retrieve some image pull secrets (slipway-registry); attempting to pull the image may not succeed."
+
+
+@pytest.mark.parametrize(
+    ("unread", "pulled", "first", "hopeless"), [(2, 1, 2, False), (2, 1, 31, True), (14, 2, 14, True)]
+)
+def test_a_pull_secret_that_the_node_cannot_read_yet_is_waited_for(
+    unread: int, pulled: int, first: int, hopeless: bool
+) -> None:
+    item = pod(status(waiting={"reason": "ErrImagePull", "message": "rpc error: desc = 401 Unauthorized"}))
+    events = [
+        event("FailedToRetrieveImagePullSecret", UNREAD, first=unread, last=unread),
+        event("Failed", "Failed to pull image", first=first, last=pulled),
+    ]
+    found = told(item, events=events)
+    assert (found.condition.reason, found.hopeless) == ("ImagePullFailed", hopeless)
+    known = "Unable to retrieve some image pull secrets (slipway-registry)" in found.condition.message + cause(found)
+    assert known == (unread - pulled < 5), "a try with the secret is told as what it was"
+
+
 # -- pods that will not ------------------------------------------------------------------------------------------------
 
 
