@@ -93,8 +93,8 @@ def restartable_engine(*options: str, data: Path | None = None) -> Iterator[OwnE
         raise AssertionError("no Docker engine can be started: that needs root, and dockerd")
     with tempfile.TemporaryDirectory(prefix="slipway-docker-") as name:
         folder = Path(name)
-        engine = OwnEngine(program, folder, data or folder / "data", options)
-        with _bridge_removed(), _unmounted(folder / "run"):
+        with _bridge() as bridge, _unmounted(folder / "run"):
+            engine = OwnEngine(program, folder, data or folder / "data", (f"--bridge={bridge}", *options))
             try:
                 engine.start()
                 yield engine
@@ -114,14 +114,20 @@ def _unmounted(run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _bridge_removed() -> Iterator[None]:
-    """Removes the network bridge that an engine makes and leaves, unless it was there before."""
-    bridge = Path("/sys/class/net/docker0")
-    there = bridge.exists()
-    yield
+def _bridge() -> Iterator[str]:
+    """A network bridge for one engine: those that share docker0 give addresses twice, and one without removes it."""
     program = shutil.which("ip", path=_PATH)
-    if not there and bridge.exists() and program is not None:
-        subprocess.run([program, "link", "delete", "docker0"], check=True)
+    assert program is not None, "ip is missing: apt-get install --no-install-recommends iproute2"
+    taken = subprocess.run([program, "-4", "-o", "address"], capture_output=True, text=True, check=True).stdout
+    # Of the block that is set aside for tests of networks (RFC 2544), which no other program of a machine takes.
+    number = next(number for number in range(256) if f" 198.18.{number}." not in taken)
+    name = f"slipway-test{number}"
+    subprocess.run([program, "link", "add", name, "type", "bridge"], check=True)
+    try:
+        subprocess.run([program, "address", "add", f"198.18.{number}.1/24", "dev", name], check=True)
+        yield name
+    finally:
+        subprocess.run([program, "link", "delete", name], check=True)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from tests.e2e.project import revision_of
 def far(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StagedProject]:
     """A project whose target is reached by ssh."""
     (tmp_path / "ssh").mkdir()
-    with own_engine("--bridge=none") as engine, behind_ssh(engine, tmp_path / "ssh") as address:
+    with own_engine() as engine, behind_ssh(engine, tmp_path / "ssh") as address:
         project = StagedProject(tmp_path, engine, images)
         project.environment["PATH"] = f"{tmp_path / 'ssh' / 'bin'}:{project.environment['PATH']}"
         project.stack.workspace.env_vars["PATH"] = project.environment["PATH"]

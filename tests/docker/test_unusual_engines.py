@@ -1,7 +1,4 @@
-"""The engine itself: too old, without rights, behind TLS, started again, with a full disk.
-
-The last of the modules: an engine without a bridge takes the one away that the first engine has.
-"""
+"""The engine itself: too old, without rights, behind TLS, started again, with a full disk."""
 
 from __future__ import annotations
 
@@ -83,14 +80,14 @@ class Far:
 
 
 @pytest.fixture(scope="module")
-def far(tmp_path_factory: pytest.TempPathFactory, docker: Docker, images: Path) -> Iterator[Far]:
-    """One for the tests of this module, which leave it in good state. `docker` makes the bridge of the first engine."""
+def far(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Iterator[Far]:
+    """One for the tests of this module, which leave it in good state."""
     folder = tmp_path_factory.mktemp("far")
     authority, certificates, port = Authority(), folder / "certificates", free_port()
     certificates.mkdir()
     server, client = authority.write(certificates / "server", "127.0.0.1"), authority.write(certificates / "client")
     options = [f"--tlscacert={server / 'ca.pem'}", f"--tlscert={server / 'cert.pem'}", f"--tlskey={server / 'key.pem'}"]
-    options += ["--tlsverify", "--host", f"tcp://127.0.0.1:{port}", "--bridge=none"]
+    options += ["--tlsverify", "--host", f"tcp://127.0.0.1:{port}"]
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g", "slipway-test", str(disk)], check=True)
