@@ -15,6 +15,7 @@ from typing import Any
 from airgap.kubernetes import settings as configuration
 from airgap.kubernetes.objects import Kind, Object
 from airgap.kubernetes.settings import Settings
+from provider.kubernetes.cluster import is_busy
 from provider.resource import ResourceError
 
 _ATTEMPT_SECONDS = (5, 60)
@@ -22,6 +23,11 @@ _ATTEMPT_SECONDS = (5, 60)
 _PATIENCE_SECONDS = 60.0
 """How long an API server that has answered before may be away: it may be starting again."""
 _PAUSE_SECONDS = 0.5
+_SETTLE_SECONDS = 10.0
+"""How long after it came back an API server may refuse what it will allow: it reads rights and namespaces first."""
+
+_NOT_READY = "not yet ready to handle request"
+"""How a refusal ends whose reason is that the server has just started."""
 
 APPLY = "application/apply-patch+yaml"
 JSON_PATCH = "application/json-patch+json"
@@ -72,6 +78,7 @@ class Connection:
         self._lock = threading.Lock()
         self._client: Any = None
         self._answered = False
+        self._away_until = 0.0
         self._kinds: dict[Kind, tuple[str, bool]] = {}
 
     def request(
@@ -87,10 +94,14 @@ class Connection:
             except UnreachableError:
                 if not self._answered or time.monotonic() > deadline:
                     raise
-                time.sleep(_PAUSE_SECONDS)
-                continue
-            self._answered = True
-            return answer
+                self._away_until = time.monotonic() + _SETTLE_SECONDS
+            except ApiError as error:
+                if error.code != 403 or time.monotonic() > self._away_until:
+                    raise
+            else:
+                self._answered = True
+                return answer
+            time.sleep(_PAUSE_SECONDS)
 
     def _attempt(self, method: str, path: str, query: Query, body: Any, content_type: str) -> dict[str, Any]:
         from urllib3.exceptions import HTTPError
@@ -114,8 +125,9 @@ class Connection:
             answer: dict[str, Any] = json.loads(response.data)
         except ApiException as error:
             status = _status(error)
-            if error.status in (429, 502, 503, 504):
-                raise UnreachableError(f"the API server is busy or starting: {status.get('message')}") from None
+            said = str(status.get("message") or "")
+            if is_busy(error.status, said) or said.endswith(_NOT_READY):
+                raise UnreachableError(f"the API server is busy or starting: {said}") from None
             if error.status == 401:
                 raise UnreachableError(
                     f"the cluster at {client.configuration.host} does not accept the credentials of the kubeconfig"

@@ -16,12 +16,12 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from provider.kubernetes.kubeconfig import Access, Login, find
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 """An object of the API, as it is in JSON."""
 Query = Sequence[tuple[str, str]]
+T = TypeVar("T")
 
 RIGHTS = 'see "Rights that are needed" in docs/kubernetes.md'
 _PATIENCE_SECONDS = 60.0
@@ -45,6 +46,8 @@ _ANSWER_SECONDS = 60.0
 _CONNECTIONS = 16
 _JSON = "application/json"
 _BUSY = frozenset({429, 502, 503, 504})
+_STORAGE_AWAY = re.compile(r"etcdserver: |rpc error: code = (?:Unavailable|DeadlineExceeded)|context deadline exceeded")
+"""What an API server says first, with a plain 500, whose own store does not answer in time."""
 _REFUSED = re.compile(r'(?:User "(?P<user>[^"]*)" )?cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"')
 
 
@@ -99,10 +102,20 @@ class Response:
         return self.document().get("kind") == "Status"
 
     @property
+    def busy(self) -> bool:
+        """Whether the server cannot answer now, which may pass."""
+        return is_busy(self.status, self.message)
+
+    @property
     def message(self) -> str:
         """What it says went wrong."""
         text = self.document().get("message") or " ".join(self.body.decode("utf-8", "replace").split())[:300]
         return str(text or f"HTTP {self.status}")
+
+
+def is_busy(status: int, message: str) -> bool:
+    """Whether an answer of the API server means that it, or its store, cannot answer now."""
+    return status in _BUSY or (status == 500 and _STORAGE_AWAY.match(message) is not None)
 
 
 def check_cluster(cluster: Any) -> list[Failure]:
@@ -210,16 +223,23 @@ class Cluster:
         seconds: float = _ANSWER_SECONDS,
         through: bool = False,
     ) -> Response:
-        """The answer, tried again for a while where the API server is away: no request here does harm twice."""
+        def attempt() -> Response:
+            response = self._attempt(method, path, query, body, content_type, seconds)
+            if not through:
+                self._refuse(response, method, path)
+            return response
+
+        return self.patiently(attempt, slow_is_away=not through)  # what it was passed on to may be slow
+
+    def patiently(self, attempt: Callable[[], T], *, slow_is_away: bool = True) -> T:
+        """What `attempt` gives, tried again for a while where the API server is away: nothing here does harm twice."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                response = self._attempt(method, path, query, body, content_type, seconds)
-                if not through:
-                    self._refuse(response, method, path)
+                given = attempt()
             except AwayError as error:
-                if through and isinstance(error, SlowError):
-                    raise  # what it was passed on to is slow
+                if isinstance(error, SlowError) and not slow_is_away:
+                    raise
                 self._away_until = time.monotonic() + _SETTLE_SECONDS
                 if not self._answered or time.monotonic() > deadline:
                     raise
@@ -228,7 +248,7 @@ class Cluster:
                     raise
             else:
                 self._answered = True
-                return response
+                return given
             time.sleep(_PAUSE_SECONDS)
 
     def _attempt(
@@ -271,7 +291,7 @@ class Cluster:
             raise ForbiddenError(self._forbidden(found, path))
         if response.status == 403:
             raise ForbiddenError(f"{method} {path} is refused by {self._named()}: {response.message}")
-        if response.status in _BUSY:
+        if response.busy:
             raise AwayError(f"{self._named()} is busy or starting: {response.message}")
         if not response.by_the_server:
             raise ApiError(
@@ -399,4 +419,5 @@ __all__ = [
     "LoginError",
     "check_cluster",
     "cluster_of",
+    "is_busy",
 ]

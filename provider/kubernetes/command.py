@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
-from provider.kubernetes.cluster import RIGHTS, ApiError, AwayError, Cluster, ForbiddenError, LoginError, path_in
+from provider.kubernetes.cluster import (
+    RIGHTS,
+    ApiError,
+    AwayError,
+    Cluster,
+    ForbiddenError,
+    LoginError,
+    is_busy,
+    path_in,
+)
 
 _INPUT, _OUTPUT, _ERRORS, _END = 0, 1, 2, 3
 _PROTOCOL = "v4.channel.k8s.io"
@@ -39,7 +48,19 @@ def execute(
     stdin: bytes | None = None,
     seconds: float = 60,
 ) -> Finished:
-    """Runs a command to its end. Raises `ClusterError`."""
+    """Runs a command to its end; once more where the API server went away meanwhile. Raises `ClusterError`."""
+    return cluster.patiently(lambda: _attempt(cluster, namespace, pod, container, command, stdin, seconds))
+
+
+def _attempt(
+    cluster: Cluster,
+    namespace: str,
+    pod: str,
+    container: str,
+    command: Sequence[str],
+    stdin: bytes | None,
+    seconds: float,
+) -> Finished:
     import websocket  # for those who need it
 
     query = [("container", container), ("stdout", "1"), ("stderr", "1"), ("stdin", "1" if stdin is not None else "0")]
@@ -126,4 +147,6 @@ def _refusal(cluster: Cluster, error: Any, namespace: str, pod: str) -> Exceptio
             f"commands may not be run in the pods of the namespace {namespace}: {said}. Grant the verbs get and create "
             f"on pods/exec: {RIGHTS}"
         )
+    if is_busy(error.status_code, said):
+        return AwayError(f"no command can be run in the pod {pod} now: {said}")
     return ApiError(f"no command can be run in the pod {pod}: {said}", error.status_code)

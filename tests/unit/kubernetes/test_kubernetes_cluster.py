@@ -18,6 +18,7 @@ from provider.kubernetes.cluster import (
     check_cluster,
     path_in,
 )
+from provider.kubernetes.command import execute
 from provider.kubernetes.kubeconfig import find
 from provider.resource import Failure
 from provider.values import UNKNOWN
@@ -132,6 +133,38 @@ def test_a_busy_server_that_has_answered_before_is_asked_again(api: ApiServer, c
     assert cluster.items(PODS) == []
     assert cluster.items(PODS) == [{"kind": "Pod"}]
     assert len(api.asked) == 4
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "etcdserver: request timed out",
+        "rpc error: code = Unavailable desc = error reading from server: EOF",
+        "context deadline exceeded",
+    ],
+)
+def test_a_server_whose_store_is_slow_is_asked_again(api: ApiServer, cluster: Cluster, said: str) -> None:
+    turns = in_turn(items(), refusal(500, said), items({"kind": "Pod"}))
+    api.answers[PODS] = lambda: next(turns)
+    assert cluster.items(PODS) == []
+    assert cluster.items(PODS) == [{"kind": "Pod"}]
+
+
+def test_a_failure_of_the_server_itself_is_told(api: ApiServer, cluster: Cluster) -> None:
+    said = 'Internal error occurred: failed calling webhook "a.example": context deadline exceeded'
+    turns = in_turn(items(), refusal(500, said))
+    api.answers[PODS] = lambda: next(turns)
+    cluster.items(PODS)
+    assert said in told(ApiError, cluster)
+
+
+def test_a_command_is_run_again_where_the_server_is_starting(api: ApiServer, cluster: Cluster) -> None:
+    api.answers[PODS] = items()
+    cluster.items(PODS)
+    turns = in_turn(refusal(503, "starting"), refusal(404, "pods a not found"))
+    api.answers[f"{PODS}/a/exec"] = lambda: next(turns)
+    with pytest.raises(ApiError, match="no command can be run in the pod a: pods a not found"):
+        execute(cluster, "models", "a", "server", ["true"])
 
 
 def test_a_server_that_never_answered_is_not_waited_for(api: ApiServer, cluster: Cluster) -> None:
