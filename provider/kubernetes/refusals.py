@@ -45,12 +45,22 @@ _REFUSALS = (
         "PodSecurity",
         "take what it names out of the pods, or lower the namespace's label pod-security.kubernetes.io/enforce",
     ),
-    _Refusal("denied the request", "AdmissionDenied", "mend what the admission webhook objects to"),
-    _Refusal("denied request", "AdmissionDenied", "mend what the admission policy objects to"),
+    _Refusal(
+        "denied the request",
+        "AdmissionDenied",
+        "mend what the admission webhook objects to, or ask who runs the cluster to except these pods",
+    ),
+    _Refusal(
+        "denied request",
+        "AdmissionDenied",
+        "mend what the admission policy objects to (kubectl describe validatingadmissionpolicies), or ask who runs the "
+        "cluster to except these pods",
+    ),
     _Refusal(
         "failed calling webhook",
         "WebhookFailed",
-        "the cluster asks an admission webhook that does not answer: see its service, or ask who runs the cluster",
+        "the cluster asks an admission webhook that does not answer: see its service, or ask who runs the cluster; "
+        "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations shows all of them",
         passes=True,
     ),
     _Refusal(
