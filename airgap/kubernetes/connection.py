@@ -1,6 +1,7 @@
 """The API server: requests, kinds of objects and where they are, and errors that say what to do.
 
-The client library is imported with the first request: it takes a while, and a preview without changes needs none.
+The connection is that of Slipway's own provider, in plain JSON: to import the `kubernetes` package takes seconds of a
+processor (decision 19). It is imported with the first request, which a preview without changes does not make.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airgap.kubernetes import settings as configuration
 from airgap.kubernetes.objects import Kind, Object
 from airgap.kubernetes.settings import Settings
-from provider.kubernetes.cluster import is_busy
 from provider.resource import ResourceError
 
-_ATTEMPT_SECONDS = (5, 60)
-"""For a connection to stand, and for an answer."""
+if TYPE_CHECKING:
+    from provider.kubernetes.cluster import Cluster
+    from provider.kubernetes.kubeconfig import Access
+
 _PATIENCE_SECONDS = 60.0
 """How long an API server that has answered before may be away: it may be starting again."""
 _PAUSE_SECONDS = 0.5
@@ -76,7 +78,7 @@ class Connection:
         self.settings = settings
         self.namespace = configuration.default_namespace(settings)
         self._lock = threading.Lock()
-        self._client: Any = None
+        self._cluster: Cluster | None = None
         self._answered = False
         self._away_until = 0.0
         self._kinds: dict[Kind, tuple[str, bool]] = {}
@@ -104,47 +106,37 @@ class Connection:
             time.sleep(_PAUSE_SECONDS)
 
     def _attempt(self, method: str, path: str, query: Query, body: Any, content_type: str) -> dict[str, Any]:
-        from urllib3.exceptions import HTTPError
+        from provider.kubernetes.cluster import ClusterError
+        from provider.kubernetes.kubeconfig import KubeconfigError
 
-        from kubernetes.client.exceptions import ApiException
-
-        client = self._connected()
+        cluster = self._connected()
+        text = None if body is None else json.dumps(body).encode()
         try:
-            response = client.call_api(
-                path,
-                method,
-                {},
-                list(query),
-                {"Accept": JSON, "Content-Type": content_type},
-                body=body,
-                auth_settings=["BearerToken"],
-                _preload_content=False,
-                _return_http_data_only=True,
-                _request_timeout=_ATTEMPT_SECONDS,
-            )
-            answer: dict[str, Any] = json.loads(response.data)
-        except ApiException as error:
-            status = _status(error)
-            said = str(status.get("message") or "")
-            if is_busy(error.status, said) or said.endswith(_NOT_READY):
-                raise UnreachableError(f"the API server is busy or starting: {said}") from None
-            if error.status == 401:
-                raise UnreachableError(
-                    f"the cluster at {client.configuration.host} does not accept the credentials of the kubeconfig"
-                ) from None
-            raise ApiError(error.status, status) from None
-        except (HTTPError, OSError, ValueError) as error:
+            response = cluster.attempt(method, path, query, text, content_type)
+        except (ClusterError, KubeconfigError) as error:
+            raise UnreachableError(str(error)) from None
+        answer = response.document()
+        if response.busy or response.message.endswith(_NOT_READY):
+            raise UnreachableError(f"the API server is busy or starting: {response.message}")
+        if response.status == 401:
+            cluster.log_out()
+            raise UnreachableError(cluster.not_logged_in())
+        if response.status >= 300:
+            raise ApiError(response.status, answer or {"message": response.message})
+        if not answer:
             raise UnreachableError(
-                f"the cluster at {client.configuration.host} does not answer: {_cause(error)}. "
-                "Check that it runs, and that the kubeconfig and its context are the right ones."
-            ) from None
+                f"what answers at {cluster.access.server} is no API server of Kubernetes. It is the server of "
+                f"{cluster.access.origin}"
+            )
         return answer
 
-    def _connected(self) -> Any:
+    def _connected(self) -> Cluster:
+        from provider.kubernetes.cluster import Cluster
+
         with self._lock:
-            if self._client is None:
-                self._client = _client(self.settings)
-            return self._client
+            if self._cluster is None:
+                self._cluster = Cluster(_access(self.settings))
+            return self._cluster
 
     def path(self, kind: Kind, namespace: str, name: str = "") -> str:
         """The path of an object, or of all of its kind. Raises `NoSuchKindError`."""
@@ -212,37 +204,23 @@ def _root(kind: Kind) -> list[str]:
     return ["apis", *kind.api_version.split("/")] if kind.group else ["api", kind.api_version]
 
 
-def _client(settings: Settings) -> Any:
-    """A client of the library's. Raises `UnreachableError` where no cluster is named."""
-    import kubernetes
+def _access(settings: Settings) -> Access:
+    """The cluster that is meant. Raises `UnreachableError` where none is named."""
+    from provider.kubernetes.kubeconfig import Document, KubeconfigError, chosen, in_a_pod, read
 
     kubeconfig = configuration.load(settings)
-    context, cluster = configuration.active(kubeconfig, settings)
-    options = kubernetes.client.Configuration()
-    if not cluster:
-        if not settings.context and "KUBERNETES_SERVICE_HOST" in os.environ:
-            kubernetes.config.load_incluster_config(client_configuration=options)
-            return _made(options)
-        raise UnreachableError(_no_cluster(kubeconfig, settings))
-    name = settings.context or kubeconfig["current-context"]
+    _, cluster = configuration.active(kubeconfig, settings)
     try:
-        if settings.cluster or configuration.is_content(settings.kubeconfig):
-            context["cluster"] = settings.cluster or context["cluster"]
-            kubernetes.config.load_kube_config_from_dict(kubeconfig, context=name, client_configuration=options)
-        else:
-            files = os.pathsep.join(str(file) for file in settings.files if file.is_file())
-            kubernetes.config.load_kube_config(files, context=name, client_configuration=options)
-    except (kubernetes.config.ConfigException, OSError, ValueError) as error:
-        raise UnreachableError(f"the kubeconfig's context {name!r} cannot be used: {error}") from None
-    return _made(options)
-
-
-def _made(options: Any) -> Any:
-    import kubernetes
-
-    options.retries = False
-    options.connection_pool_maxsize = 32
-    return kubernetes.client.ApiClient(options)
+        if cluster:
+            documents = [read(file) for file in settings.files if file.is_file()]
+            if configuration.is_content(settings.kubeconfig):
+                documents = [Document("the provider's setting kubeconfig", kubeconfig)]
+            return chosen(documents, settings.context or None, settings.cluster or None)
+        if not settings.context and "KUBERNETES_SERVICE_HOST" in os.environ:
+            return in_a_pod(os.environ)
+    except KubeconfigError as error:
+        raise UnreachableError(str(error)) from None
+    raise UnreachableError(_no_cluster(kubeconfig, settings))
 
 
 def _no_cluster(kubeconfig: dict[str, Any], settings: Settings) -> str:
@@ -253,21 +231,3 @@ def _no_cluster(kubeconfig: dict[str, Any], settings: Settings) -> str:
     if names:
         return f"{files} has no current context; choose one of {', '.join(names)}: kubectl config use-context NAME"
     return f"no cluster is named: {files} has no context. Name a kubeconfig in KUBECONFIG."
-
-
-def _status(error: Any) -> dict[str, Any]:
-    """The server's own account of a refusal."""
-    try:
-        status = json.loads(error.body)
-    except (TypeError, ValueError):
-        body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else str(error.body or "")
-        return {"message": f"HTTP {error.status}: {body.strip()[:300] or error.reason}"}
-    return status if isinstance(status, dict) else {"message": str(status)}
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason of a failed connection, in a line."""
-    inner: Any = error
-    while getattr(inner, "reason", None) is not None and isinstance(inner.reason, BaseException):
-        inner = inner.reason
-    return str(inner).rpartition(": ")[2] or type(inner).__name__

@@ -224,7 +224,7 @@ class Cluster:
         through: bool = False,
     ) -> Response:
         def attempt() -> Response:
-            response = self._attempt(method, path, query, body, content_type, seconds)
+            response = self.attempt(method, path, query, body, content_type, seconds)
             if not through:
                 self._refuse(response, method, path)
             return response
@@ -251,9 +251,16 @@ class Cluster:
                 return given
             time.sleep(_PAUSE_SECONDS)
 
-    def _attempt(
-        self, method: str, path: str, query: Query, body: bytes | None, content_type: str, seconds: float
+    def attempt(
+        self,
+        method: str,
+        path: str,
+        query: Query = (),
+        body: bytes | None = None,
+        content_type: str = _JSON,
+        seconds: float = _ANSWER_SECONDS,
     ) -> Response:
+        """The answer to one request, whatever it is. Raises `AwayError`."""
         import urllib3
         from urllib3.exceptions import HTTPError, ReadTimeoutError
 
@@ -284,8 +291,7 @@ class Cluster:
         if response.status < 300:
             return
         if response.status == 401:
-            with self._lock:
-                self._login = None  # the next request logs in anew
+            self.log_out()
             raise LoginError(self.not_logged_in())
         if response.status == 403 and (found := _REFUSED.search(response.message)) is not None:
             raise ForbiddenError(self._forbidden(found, path))
@@ -350,6 +356,11 @@ class Cluster:
                     self._pool = self._connections(login)
                 self._login = login
             return self._pool, self._login
+
+    def log_out(self) -> None:
+        """Has the next request log in anew: the login was refused."""
+        with self._lock:
+            self._login = None
 
     def _connections(self, login: Login) -> urllib3.PoolManager:
         import urllib3  # for those who need it

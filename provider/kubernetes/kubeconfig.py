@@ -13,7 +13,7 @@ import binascii
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,12 +72,27 @@ class Access:
     folder: Path = Path()
     """What relative paths of the user's part begin at."""
     source: tuple[str, str] | None = None
-    """The kubeconfig's files and the context; None in a pod."""
+    """The kubeconfig's files and the context; None in a pod, and where it is in no file."""
 
     def login(self) -> Login:
         """Logs in. Raises `KubeconfigError`."""
         login = _login(self)
         return replace(login, headers=login.headers + _impersonation(self.user))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A kubeconfig as it was read."""
+
+    name: str
+    """For errors: its file, or where else it stands."""
+    content: Mapping[str, Any] = field(repr=False)
+    file: Path | None = None
+    """None: it is in no file, and relative paths in it begin at the working directory."""
+
+    @property
+    def folder(self) -> Path:
+        return Path() if self.file is None else self.file.resolve().parent
 
 
 def find(kubeconfig: str | None, context: str | None, environment: Mapping[str, str] | None = None) -> Access:
@@ -88,9 +103,9 @@ def find(kubeconfig: str | None, context: str | None, environment: Mapping[str, 
     there = [file for file in files if file.is_file()]
     if not there:
         if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in environment:
-            return _in_a_pod(environment)
+            return in_a_pod(environment)
         raise KubeconfigError(_nothing(kubeconfig, files))
-    return _chosen(there, context)
+    return chosen([read(file) for file in there], context)
 
 
 def _files(kubeconfig: str | None, environment: Mapping[str, str]) -> list[Path]:
@@ -110,7 +125,8 @@ def _nothing(kubeconfig: str | None, files: list[Path]) -> str:
     )
 
 
-def _in_a_pod(environment: Mapping[str, str]) -> Access:
+def in_a_pod(environment: Mapping[str, str]) -> Access:
+    """The cluster that this runs in, by the service account of its pod. Raises `KubeconfigError`."""
     host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT", "443")
     address = f"[{host}]" if ":" in host else host
     try:
@@ -128,44 +144,49 @@ def _in_a_pod(environment: Mapping[str, str]) -> Access:
 # -- the files -------------------------------------------------------------------------------------------------------
 
 
-def _chosen(files: list[Path], name: str | None) -> Access:
-    documents = [(file, _read(file)) for file in files]
-    where = ", ".join(str(file) for file, _ in documents)
-    wanted = name or next((str(d["current-context"]) for _, d in documents if d.get("current-context")), None)
-    contexts = sorted(str(entry.get("name")) for _, document in documents for entry in _list(document, "contexts"))
+def chosen(documents: Sequence[Document], context: str | None, cluster: str | None = None) -> Access:
+    """The cluster of a context in one of the kubeconfigs; None: of the current one. `cluster` names another in its
+    place. Raises `KubeconfigError`."""
+    where = ", ".join(document.name for document in documents)
+    current = (str(one.content["current-context"]) for one in documents if one.content.get("current-context"))
+    wanted = context or next(current, None)
+    contexts = sorted(str(entry.get("name")) for one in documents for entry in _list(one.content, "contexts"))
     if wanted is None:
         raise KubeconfigError(
             f"{where} has no current context; name one in the compute target's context, or choose it with "
             f"`kubectl config use-context NAME`. It has {', '.join(contexts) or 'none'}"
         )
-    _, chosen = _entry(documents, "contexts", "context", wanted)
-    if chosen is None:
+    _, found = _entry(documents, "contexts", "context", wanted)
+    if found is None:
         raise KubeconfigError(
             f"there is no context {wanted!r} in {where}; it has {', '.join(contexts) or 'none'}. "
             "Mend the compute target's context"
         )
     origin = f"the context {wanted!r} of {where}"
-    folder, cluster = _entry(documents, "clusters", "cluster", str(chosen.get("cluster")))
-    if cluster is None or not cluster.get("server"):
-        raise KubeconfigError(f"{origin} names the cluster {chosen.get('cluster')!r}, of which it has no server")
-    user_folder, user = _entry(documents, "users", "user", str(chosen.get("user")))
-    if user is None and chosen.get("user"):
-        raise KubeconfigError(f"{origin} names the user {chosen['user']!r}, and has no such user")
+    named = cluster or str(found.get("cluster"))
+    folder, reached = _entry(documents, "clusters", "cluster", named)
+    if reached is None or not reached.get("server"):
+        raise KubeconfigError(f"{origin} names the cluster {named!r}, of which it has no server")
+    user_folder, user = _entry(documents, "users", "user", str(found.get("user")))
+    if user is None and found.get("user"):
+        raise KubeconfigError(f"{origin} names the user {found['user']!r}, and has no such user")
+    files = [str(document.file) for document in documents if document.file is not None]
     return Access(
-        server=str(cluster["server"]).rstrip("/"),
+        server=str(reached["server"]).rstrip("/"),
         origin=origin,
-        authority=_content(cluster, "certificate-authority", folder, origin),
-        verify=not cluster.get("insecure-skip-tls-verify"),
-        server_name=cluster.get("tls-server-name"),
-        proxy=cluster.get("proxy-url"),
+        authority=_content(reached, "certificate-authority", folder, origin),
+        verify=not reached.get("insecure-skip-tls-verify"),
+        server_name=reached.get("tls-server-name"),
+        proxy=reached.get("proxy-url"),
         user=user or {},
-        cluster=cluster,
+        cluster=reached,
         folder=user_folder,
-        source=(os.pathsep.join(str(file) for file in files), wanted),
+        source=(os.pathsep.join(files), wanted) if files else None,
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> Document:
+    """The kubeconfig in a file. Raises `KubeconfigError`."""
     import yaml  # for those who need it
 
     try:
@@ -178,10 +199,10 @@ def _read(file: Path) -> dict[str, Any]:
         line = "" if mark is None else f" (line {mark.line + 1})"
         raise KubeconfigError(f"{file} is not a kubeconfig: it is no YAML{line}") from None
     if document is None:
-        return {}
+        return Document(str(file), {}, file)
     if not isinstance(document, dict):
         raise KubeconfigError(f"{file} is not a kubeconfig: it is no map")
-    return document
+    return Document(str(file), document, file)
 
 
 def _list(document: Mapping[str, Any], section: str) -> list[Mapping[str, Any]]:
@@ -190,13 +211,13 @@ def _list(document: Mapping[str, Any], section: str) -> list[Mapping[str, Any]]:
 
 
 def _entry(
-    documents: list[tuple[Path, dict[str, Any]]], section: str, member: str, name: str
+    documents: Sequence[Document], section: str, member: str, name: str
 ) -> tuple[Path, Mapping[str, Any] | None]:
     """The first entry of that name, as kubectl joins files, with the folder that its paths begin at."""
-    for file, document in documents:
-        for entry in _list(document, section):
+    for document in documents:
+        for entry in _list(document.content, section):
             if entry.get("name") == name:
-                return file.resolve().parent, entry.get(member) or {}
+                return document.folder, entry.get(member) or {}
     return Path(), None
 
 
@@ -326,10 +347,12 @@ def _told(text: str, who: str) -> Login:
 
 def _by_the_package(access: Access) -> Login:
     """An `auth-provider`: the `kubernetes` package knows what is left of them."""
+    if access.source is None:
+        raise KubeconfigError(f"the auth-provider of {access.origin} is known of kubeconfigs in files alone")
     import kubernetes
 
     options = kubernetes.client.Configuration()
-    files, context = access.source or ("", "")
+    files, context = access.source
     try:
         kubernetes.config.load_kube_config(files, context=context, client_configuration=options)
     except (kubernetes.config.ConfigException, OSError, ValueError, KeyError) as error:

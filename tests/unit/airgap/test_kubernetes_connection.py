@@ -1,17 +1,26 @@
-"""What the stand-in for Pulumi's kubernetes plugin asks again of an API server that is starting, or slow."""
+"""How the stand-in for Pulumi's kubernetes plugin reaches a cluster.
+
+Also what it asks again of one that is starting, or slow.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from airgap.kubernetes import connection as connecting
 from airgap.kubernetes.connection import ApiError, Connection, UnreachableError
+from airgap.kubernetes.objects import Kind
 from airgap.kubernetes.settings import Settings
-from tests.unit.kubernetes.api_server import ApiServer, items, refusal, serving
+from tests.unit.kubernetes.api_server import ApiServer, items, refusal, serving, write_kubeconfig
 
+CONFIG_MAP = Kind("v1", "ConfigMap")
+KINDS = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True}]}
+PATH = "/api/v1/namespaces/models/configmaps/it"
 MAPS = "/api/v1/namespaces/models/configmaps"
 MADE = 201, {"kind": "ConfigMap"}
 
@@ -25,6 +34,13 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 def api() -> Iterator[ApiServer]:
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def fresh(api: ApiServer, tmp_path: Path) -> Connection:
+    """One that has asked nothing yet."""
+    api.answers["/api/v1"] = 200, KINDS
+    return Connection(Settings(kubeconfig=str(api.kubeconfig(tmp_path))))
 
 
 @pytest.fixture
@@ -74,3 +90,76 @@ def test_a_server_that_stays_slow_is_told_in_the_end(
     api.answers[MAPS] = refusal(500, "etcdserver: request timed out")
     with pytest.raises(UnreachableError, match="is busy or starting: etcdserver: request timed out"):
         connection.request("PATCH", MAPS)
+
+
+def test_a_cluster_is_asked_without_the_kubernetes_package(
+    api: ApiServer, fresh: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kubernetes", None)  # an import of it fails
+    api.answers[PATH] = 200, {"kind": "ConfigMap"}
+
+    assert fresh.get(CONFIG_MAP, "models", "it") == {"kind": "ConfigMap"}
+    assert api.headers[-1]["authorization"] == "Bearer let-me-in"
+
+
+def test_what_is_sent_is_json_of_the_type_that_is_said(api: ApiServer, fresh: Connection) -> None:
+    api.answers[f"PATCH {PATH}"] = 200, {"kind": "ConfigMap"}
+
+    fresh.request("PATCH", PATH, [("fieldManager", "a b")], {"data": {}}, connecting.APPLY)
+
+    assert api.asked == [f"PATCH {PATH}?fieldManager=a+b"]
+    assert api.headers[0]["content-type"] == "application/apply-patch+yaml"
+
+
+def test_a_refusal_has_code_reason_and_message(api: ApiServer, fresh: Connection) -> None:
+    api.answers[PATH] = refusal(409, "there is one", "AlreadyExists")
+
+    with pytest.raises(ApiError, match="there is one") as raised:
+        fresh.request("POST", PATH, body={})
+    assert raised.value.already_exists
+    assert fresh.get(CONFIG_MAP, "models", "other") is None
+
+
+def test_refused_credentials_are_told_with_the_context(api: ApiServer, fresh: Connection) -> None:
+    api.answers["/api/v1"] = refusal(401, "Unauthorized")
+
+    with pytest.raises(UnreachableError, match="does not accept the credentials of the context 'one' of "):
+        fresh.exists(CONFIG_MAP)
+
+
+def test_what_is_no_api_server_is_told(api: ApiServer, fresh: Connection) -> None:
+    api.answers["/api/v1"] = 200, "<html>welcome</html>"
+
+    with pytest.raises(UnreachableError, match="is no API server of Kubernetes"):
+        fresh.exists(CONFIG_MAP)
+
+
+def test_a_server_that_never_answered_is_not_waited_for(api: ApiServer, fresh: Connection) -> None:
+    api.answers["/api/v1"] = refusal(503, "shutting down")
+
+    with pytest.raises(UnreachableError, match="is busy or starting: shutting down"):
+        fresh.exists(CONFIG_MAP)
+
+
+def test_the_setting_cluster_stands_in_for_the_context_s(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/api/v1"] = 200, KINDS
+    document = yaml.safe_load(write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1").read_text())
+    document["clusters"].append({"name": "there", "cluster": {"server": api.address}})
+
+    fresh = Connection(Settings(kubeconfig=yaml.safe_dump(document), cluster="there"))
+
+    assert fresh.exists(CONFIG_MAP)
+
+
+def test_a_kubeconfig_in_a_setting_is_named_so(tmp_path: Path) -> None:
+    text = write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1").read_text()
+
+    with pytest.raises(UnreachableError, match="the context 'two' of the provider's setting kubeconfig"):
+        Connection(Settings(kubeconfig=text, context="two")).exists(CONFIG_MAP)
+
+
+def test_a_context_that_is_not_there_lists_those_that_are(api: ApiServer, tmp_path: Path) -> None:
+    fresh = Connection(Settings(kubeconfig=str(api.kubeconfig(tmp_path)), context="three"))
+
+    with pytest.raises(UnreachableError, match=r"there is no context 'three' in .*; it has one, two"):
+        fresh.exists(CONFIG_MAP)

@@ -89,7 +89,7 @@ def serving(port: int = 0) -> Iterator[ApiServer]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_DELETE = do_PATCH = answer  # noqa: N815 - the names that http.server looks for
+        do_GET = do_POST = do_DELETE = do_PATCH = answer  # noqa: N815 - the names that http.server looks for
 
         def log_message(self, *arguments: Any) -> None:
             pass
