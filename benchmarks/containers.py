@@ -11,7 +11,7 @@ BENCH_SECONDS (of the load, 60) and BENCH_SERVICES (how many there are in the en
 
 from __future__ import annotations
 
-import copy
+import functools
 import json
 import os
 import shutil
@@ -28,11 +28,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from airgap.images import making
 from benchmarks._choice import chosen, rounds
-from benchmarks._stack import pulumi, timed
+from benchmarks._growth import growth
+from benchmarks._load import CONNECTIONS, updates_under_load
+from benchmarks._stack import pulumi
 from benchmarks.report import Row
 from provider.router import configuration
 from provider.router import container as router
@@ -42,7 +42,7 @@ from tests.e2e.load import SteadyLoad
 from tests.e2e.project import ECHO, revision_of
 from tests.ports import free_port
 
-CONNECTIONS = 8
+_SERVICES = 50
 _LIMIT_SECONDS = 2.0
 _MEASURED_SECONDS = 3
 _DEADLINE_SECONDS = 60
@@ -233,26 +233,19 @@ def _measured(folder: Path, host: str, port: int) -> tuple[float, float]:
 
 
 def _load(project: StagedProject) -> list[Row]:
-    """Failed requests of 8 connections while the stack changes, again and again, for at least BENCH_SECONDS."""
-    seconds = float(os.environ.get("BENCH_SECONDS", "60"))
+    """Failed requests of 8 connections while the stack changes, again and again."""
     rows = []
     for name, change in _CHANGES.items():
-        requests, failed, ups, begun = 0, 0, 0, time.monotonic()
-        while time.monotonic() - begun < seconds:
-            change(project, ups)
-            with SteadyLoad(project.port, CONNECTIONS) as load:
-                project.up()
-            requests += sum(load.answers.values())
-            failed += len(load.failures)
-            ups += 1
-        rows.append(Row(f"{name}, {ups} updates, {requests:,} requests: failed", "requests", failed, 0))
-        print(f"    {rows[-1].what}: {failed}", flush=True)
+
+        def update(index: int, change: Callable[[StagedProject, int], None] = change) -> None:
+            change(project, index)
+            project.up()
+
+        rows.append(updates_under_load(name, SteadyLoad(project.port, CONNECTIONS), update))
     good = project.script.read_text()
     project.script.write_text(ECHO.replace("    global started", "    raise RuntimeError('broken')"))
-    with SteadyLoad(project.port, CONNECTIONS) as load:
-        project.failing_up()
-    requests = sum(load.answers.values())
-    rows.append(Row(f"a failing update, {requests:,} requests: failed", "requests", len(load.failures), 0))
+    load = SteadyLoad(project.port, CONNECTIONS)
+    rows.append(updates_under_load("a failing update", load, lambda _: project.failing_up()))
     project.script.write_text(good)
     return rows
 
@@ -322,27 +315,12 @@ def _run_by_hand(docker: Docker, project: StagedProject) -> float:
 
 
 def _growth(project: StagedProject) -> list[Row]:
-    """More and more services on one host: deploying them, and a preview that finds nothing to do."""
-    most = int(os.environ.get("BENCH_SERVICES", "50"))
-    counts = [count for count in (1, 10) if count < most] + [most]
-    ports = [free_port() for _ in range(most)]
-    rows, before = [], 1
-    for count in counts:
-        services: dict[str, Any] = {}
-        for index in range(1, count):
-            services[f"echo{index}"] = copy.deepcopy(project.service)
-            services[f"echo{index}"]["deployment"]["port"] = ports[index]
-        (project.root / "stacks" / "more.yaml").write_text(yaml.safe_dump({"services": services}))
-        project.sections["include"] = ["stacks/more.yaml"]
-        project.write()
-        flags = ("--skip-preview", "--stack", "test")
-        up = timed(project.root, project.environment, "up", "--yes", *flags)
-        preview = timed(project.root, project.environment, "preview", "--expect-no-changes", "--stack", "test")
-        rows.append(Row(f"{count} services: up, with {count - before} new ones", "s", up))
-        rows.append(Row(f"{count} services: preview without changes", "s", preview))
-        print(f"    {count}: {up:.1f} s, {preview:.1f} s", flush=True)
-        before = count
-    return rows
+    port_of = functools.cache(lambda index: free_port())
+
+    def tell_apart(service: dict[str, Any], index: int) -> None:
+        service["deployment"]["port"] = port_of(index)
+
+    return growth(project, _SERVICES, tell_apart)
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -10,8 +10,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from infra.setup import plugins
 from tests.docker.engine import Docker
 from tests.e2e.project import Project, free_port
@@ -33,15 +31,6 @@ class StagedProject(Project):
         self.sections["computeTargets"] = {"box": {"kind": "container", "host": host_of(docker), "bind": "127.0.0.1"}}
         self.service["computeTarget"] = "box"
         self.write()
-
-    def write(self) -> None:
-        """Writes the stack's configuration; secrets that were set stay."""
-        file = self.root / "stacks" / "Pulumi.test.yaml"
-        before = yaml.safe_load(file.read_text())["config"] if file.exists() else {}
-        super().write()
-        document = yaml.safe_load(file.read_text())
-        document["config"] |= {key: value for key, value in before.items() if "secure" in value}
-        file.write_text(yaml.safe_dump(document))
 
     @property
     def deployment(self) -> dict[str, Any]:

@@ -96,10 +96,12 @@ class Project:
         return service
 
     def write(self) -> None:
-        """Writes the stack's configuration; what Pulumi put beside it stays."""
+        """Writes the stack's configuration; what Pulumi put beside it stays, and so do secrets that were set."""
         file = self.root / "stacks" / "Pulumi.test.yaml"
         document = yaml.safe_load(file.read_text()) if file.exists() else {}
-        document["config"] = {f"slipway:{key}": value for key, value in self.sections.items()}
+        before = document.get("config") or {}
+        kept = {key: value for key, value in before.items() if isinstance(value, dict) and "secure" in value}
+        document["config"] = {f"slipway:{key}": value for key, value in self.sections.items()} | kept
         file.write_text(yaml.safe_dump(document))
 
     def up(self, **options: Any) -> dict[str, int]:

@@ -29,7 +29,6 @@ class Stack(Project):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.secrets: dict[str, str] = {}
         image_to_begin_with(self.home)
         self.script.write_text(TELLING)
         write(self.root / "folder" / "part.txt", "one of several files")
@@ -44,12 +43,6 @@ class Stack(Project):
         }
         self.service["models"] = ["file", "folder"]
         self.service["inference"]["environment"] = "plain"
-
-    def write(self) -> None:
-        """Also sets the secrets again, which `write` itself takes away."""
-        super().write()
-        for name, value in getattr(self, "secrets", {}).items():
-            self.stack.set_config(f"slipway:{name}", automation.ConfigValue(value, secret=True))
 
     def up_as_foreseen(self) -> dict[str, int]:
         """`pulumi up`, after a preview that said the same."""
@@ -167,7 +160,7 @@ def test_a_registry_that_is_there_already_is_used_with_a_secret(stack: Stack, gu
     stack.write()
     assert "set it: `pulumi config set --secret slipway:registryPassword --stack test`" in stack.failing_up()
 
-    stack.secrets["registryPassword"] = PASSWORD
+    stack.stack.set_config("slipway:registryPassword", automation.ConfigValue(PASSWORD, secret=True))
     said: list[str] = []
     stack.write()
     stack.up(on_output=said.append, on_error=said.append)
