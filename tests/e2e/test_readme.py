@@ -83,7 +83,7 @@ def test_every_block_of_commands_is_run_here_or_by_ci() -> None:
     ]
     ci = (ROOT / ".ci" / "run").read_text()
     assert "make check" in ci
-    assert "make test\nmake test-registry\nmake test-docker\n" in ci
+    assert "for target in test test-registry test-docker test-kubernetes; do" in ci
 
 
 def test_make_up_serves_and_prints_a_command_that_works(checkout: Checkout) -> None:
