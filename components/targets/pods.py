@@ -36,6 +36,8 @@ _SAMPLE_FILE = "sample"
 _PATIENCE_SECONDS = 10
 """How long one startup probe waits."""
 _LEAST_GRACE, _BEYOND_SCORING = 30, 5
+_HUNG_GRACE = 10
+"""How long a server that no longer answers may take to end, in seconds: what it has begun, it does not finish."""
 _PROMISED_CPUS, _PROMISED_MEMORY = 0.1, 2**29
 """What Azure promises a container that asks for nothing."""
 _TMP_SIZE = "256Mi"
@@ -184,6 +186,7 @@ class Pod:
                 "periodSeconds": self.liveness.period,
                 "timeoutSeconds": self.liveness.timeout,
                 "failureThreshold": self.liveness.failures,
+                "terminationGracePeriodSeconds": _HUNG_GRACE,
             },
             "lifecycle": {"preStop": _exec("-c", f"import time; time.sleep({STOP_SECONDS})")},
             "volumeMounts": [

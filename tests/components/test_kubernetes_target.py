@@ -375,7 +375,9 @@ def test_probes(recorder: Recorder) -> None:
         "periodSeconds": 7,
         "timeoutSeconds": 3,
         "failureThreshold": 4,
+        "terminationGracePeriodSeconds": 10,
     }
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 68, "for one that answers"
 
 
 def test_a_pod_answers_its_sample_before_it_takes_requests(recorder: Recorder, tmp_path: Path) -> None:
