@@ -133,8 +133,12 @@ class Project:
 
     def start_up(self) -> subprocess.Popen[str]:
         """A `pulumi up` in the background, to be killed."""
+        return self.start("up")
+
+    def start(self, command: str, *options: str) -> subprocess.Popen[str]:
+        """A command of the engine in the background."""
         return subprocess.Popen(
-            ["pulumi", "up", "--yes", "--skip-preview", "--stack", "test", "--non-interactive"],
+            ["pulumi", command, *options, "--yes", "--skip-preview", "--stack", "test", "--non-interactive"],
             cwd=self.root,
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,

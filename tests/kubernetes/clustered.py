@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import ssl
+import subprocess
+import threading
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kubernetes import client
 
 from infra.setup import plugins
-from tests.e2e.project import Project
+from tests.e2e.project import Project, eventually
 from tests.ports import free_port
 
 ECHO = """
@@ -31,6 +36,8 @@ def run(data):
 VERSION = 1
 """
 """Answers with what it is sent, after as many seconds as it is told to sleep."""
+SECONDS = 300
+"""Far more than any command here takes."""
 
 
 class ClusterProject(Project):
@@ -73,6 +80,29 @@ class ClusterProject(Project):
     def node_port(self) -> int:
         return int(self.outputs()["nodePort"])
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the service is reached: a node, and its port."""
+        return self.node, self.node_port
+
+    def serving(self) -> Counter[str]:
+        """How many pods are ready, by their revision."""
+        ready = [
+            pod
+            for pod in self.pods()
+            if any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or ())
+        ]
+        return Counter(pod.metadata.annotations["slipway/revision"] for pod in ready)
+
+    def change(self) -> None:
+        """Changes the script, and so the revision."""
+        script, _, version = self.script.read_text().rpartition("VERSION = ")
+        self.script.write_text(f"{script}VERSION = {int(version) + 1}\n")
+
+    def command(self, *words: str) -> Command:
+        """A command of the engine in the background, such as `up --refresh`."""
+        return Command(self.start(*words))
+
     def pods(self, component: str = "default") -> list[Any]:
         """The pods of a deployment that are there and stay."""
         selector = f"app.kubernetes.io/component={component}"
@@ -82,6 +112,52 @@ class ClusterProject(Project):
     def is_gone(self) -> bool:
         """Whether the cluster has nothing of the stack any more."""
         return self.namespace not in [item.metadata.name for item in self.core.list_namespace().items]
+
+
+class Command:
+    """A command of the engine in the background, and what it has said so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as said:
+            for line in said:
+                self._lines.append(line)
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    def says(self, *words: str) -> bool:
+        """Whether a line with all these words was printed."""
+        return any(all(word in line for word in words) for line in [*self._lines])
+
+    def until(self, moment: Callable[[], bool], what: str) -> None:
+        """Waits for a moment, which has to come before the command's end."""
+        eventually(lambda: moment() or self._process.poll() is not None, what)
+        if self._process.poll() is not None:
+            self._reader.join(SECONDS)
+        assert moment(), f"it ended before: {what}\n{self.output}"
+
+    def until_it_says(self, *words: str) -> None:
+        """Waits until a line with all these words was printed."""
+        self.until(lambda: self.says(*words), " ".join(words))
+
+    def kill(self) -> None:
+        """Ends the engine as nobody should."""
+        self._process.send_signal(signal.SIGKILL)
+        self.end()
+
+    def end(self) -> int:
+        """Waits for its end; its exit code."""
+        code = self._process.wait(SECONDS)
+        self._reader.join(SECONDS)
+        return code
 
 
 def send(

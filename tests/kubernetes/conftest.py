@@ -17,6 +17,7 @@ from kubernetes import client, config
 from airgap.cluster import __main__ as clusters
 from airgap.cluster import other
 from airgap.cluster.place import Place
+from airgap.images import making
 from tests.plugin_programs import Program, plugin_in_use, stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +25,7 @@ STAND_IN = "test_kubernetes_stand_in.py"
 """What the stand-in does beyond the official plugin."""
 FIRST = {"test_cluster_on_this_machine.py", "test_prod.py"}
 """Make clusters of their own, of which a machine has one at a time: before the one that the other tests share."""
-ADDONS = "test_cluster_addons.py"
+BUILT_HERE = {"test_cluster_addons.py"}
 """What is on a cluster that is built here, and on others in other ways."""
 
 
@@ -46,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if other.named(os.environ) or other.tool():
         absent |= FIRST  # no cluster is built on that machine
     if not built_here():
-        absent.add(ADDONS)
+        absent |= BUILT_HERE
     if stand_in("kubernetes") is None:
         absent.add(STAND_IN)
     config.hook.pytest_deselected(items=[item for item in items if item.path.name in absent])
@@ -92,6 +93,14 @@ def api(kubeconfig: Path) -> Iterator[client.ApiClient]:
     """The cluster, without Pulumi."""
     with config.new_client_from_config(str(kubeconfig)) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of images that were made on this machine, as `python -m airgap.images` leaves it."""
+    folder = tmp_path_factory.mktemp("images")
+    making.make(folder, None, lambda message: None)
+    return folder
 
 
 @pytest.fixture

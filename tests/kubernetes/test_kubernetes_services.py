@@ -10,7 +10,6 @@ import pytest
 from kubernetes import client
 from pulumi import automation
 
-from airgap.images import making
 from tests.e2e.load import SteadyLoad
 from tests.e2e.project import eventually
 from tests.kubernetes.clustered import ClusterProject, send
@@ -18,23 +17,11 @@ from tests.kubernetes.clustered import ClusterProject, send
 BROKEN = "def init():\n    raise ValueError('no such weights')\n\ndef run(data):\n    return data\n"
 
 
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of images that were made on this machine, as `python -m airgap.images` leaves it."""
-    folder = tmp_path_factory.mktemp("images")
-    making.make(folder, None, lambda message: None)
-    return folder
-
-
 @pytest.fixture
 def project(tmp_path: Path, kubeconfig: Path, api: client.ApiClient, images: Path) -> Iterator[ClusterProject]:
     made = ClusterProject(tmp_path, kubeconfig, api, images)
     yield made
     made.clear()
-
-
-def address(project: ClusterProject) -> tuple[str, int]:
-    return project.node, project.node_port
 
 
 def test_a_service_comes_up_answers_and_leaves_nothing(project: ClusterProject) -> None:
@@ -53,11 +40,11 @@ def test_a_service_comes_up_answers_and_leaves_nothing(project: ClusterProject) 
     assert outputs["scoringUri"] == f"http://echo.{project.namespace}.svc/score"
     (pod,) = project.pods()
     assert pod.metadata.annotations["slipway/revision"] == outputs["revision"]
-    status, answer, revision = send(address(project), 1, outputs["primaryKey"])
+    status, answer, revision = send(project.address, 1, outputs["primaryKey"])
     assert (status, answer) == (200, {"read": "canary", "given": "1"})
     assert revision == outputs["revision"]
-    assert send(address(project), 1)[0] == 401
-    assert send(address(project), 1, "wrong")[0] == 403
+    assert send(project.address, 1)[0] == 401
+    assert send(project.address, 1, "wrong")[0] == 403
     assert project.up() == {}, "nothing changes"
     assert project.up(refresh=True) == {}, "nor where the cluster was asked"
 
@@ -70,7 +57,7 @@ def test_an_update_loses_no_request_and_a_failing_one_changes_nothing(project: C
     project.write()
     project.up()
     first = project.outputs()["revision"]
-    host, port = address(project)
+    host, port = project.address
 
     with SteadyLoad(port, host=host, body=b'"load"', connections=8, pause=0.02) as load:
         project.script.write_text(project.script.read_text().replace("VERSION = 1", "VERSION = 2"))
@@ -102,7 +89,7 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
     project.write()
     project.up()
     outputs = project.outputs()
-    where, authority = address(project), outputs["caCertificate"]
+    where, authority = project.address, outputs["caCertificate"]
 
     revisions = {name: item["revision"] for name, item in outputs["deployments"].items()}
     answers = [send(where, 1, authority=authority)[2] for _ in range(40)]
