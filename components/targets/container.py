@@ -228,7 +228,8 @@ class ContainerTarget(pulumi.ComponentResource):
             for key, deployment in service.deployments.items()
         }
         more: dict[str, Any] = {}
-        access = self._tls(name, service.name, settings, parent, more) | self._keys(name, settings, parent, more)
+        access = self._tls(name, service.name, settings, parent, more)
+        access |= self._keys(name, service.name, settings, parent, more)
         route = self._route(name, service, settings, running, access, parent)
         states = pulumi.Output.all(*(endpoint.state for _, endpoint in running.values()))
         if len(service.deployments) > 1:
@@ -394,11 +395,13 @@ class ContainerTarget(pulumi.ComponentResource):
         return {"certificate": certificate.certificate, "private_key": certificate.private_key}
 
     @staticmethod
-    def _keys(name: str, settings: ContainerSettings, parent: pulumi.Resource, more: dict[str, Any]) -> _Access:
+    def _keys(
+        name: str, service: str, settings: ContainerSettings, parent: pulumi.Resource, more: dict[str, Any]
+    ) -> _Access:
         """The keys that clients may send; `more` gets them too, for whoever is to hand them out."""
         if not settings.auth:
             return {}
-        keys = access_keys(name, settings.primary_key, settings.secondary_key, parent)
+        keys = access_keys(name, service, settings.primary_key, settings.secondary_key, parent)
         more |= {f"{which}Key": key for which, key in keys.items()}
         return {"primary_key": keys["primary"], "secondary_key": keys["secondary"]}
 

@@ -232,7 +232,7 @@ class KubernetesTarget(pulumi.ComponentResource):
         """The Secret with the keys that clients may send, and the keys themselves, for whoever is to hand them out."""
         if not settings.auth:
             return None, {}
-        keys = access_keys(name, settings.primary_key, settings.secondary_key, parent)
+        keys = access_keys(name, service, settings.primary_key, settings.secondary_key, parent)
         text = pulumi.Output.all(**keys).apply(lambda known: json.dumps(known, sort_keys=True))
         content: pulumi.Output[str] = pulumi.Output.secret(text)
         body = {"type": "Opaque", "stringData": {pods.KEYS_FILE.rpartition("/")[2]: content}}

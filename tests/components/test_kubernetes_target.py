@@ -510,6 +510,24 @@ def test_keys_are_a_file_that_is_read(recorder: Recorder, tmp_path: Path) -> Non
     assert outputs["services"]["mnist"]["primaryKey"] == "generated"
 
 
+@pytest.mark.parametrize("key", ["canary and more", "canarÿ", ""])
+def test_a_key_that_no_header_can_hold_is_refused(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    pulumi.runtime.set_config("slipway:given", key)
+    monkeypatch.setattr(pulumi.runtime.config, "is_secret", lambda key: True, raising=False)
+    given = SecretReference(secret="given")
+
+    with pytest.raises(pulumi.RunError) as refused:
+        declared(recorder, a_plan(KubernetesDeployment(auth_enabled=True, secondary_key=given)))
+
+    assert str(refused.value) == (
+        "the secondaryKey of the service mnist must be printable ASCII without spaces, and not empty; set another: "
+        "pulumi config set --secret"
+    )
+    assert "mnist-keys" not in inputs(recorder, SECRET)
+
+
 def test_secrets_are_files_in_a_volume_that_is_read(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     pulumi.runtime.set_config("slipway:token", "canary")
     monkeypatch.setattr(pulumi.runtime.config, "is_secret", lambda key: True, raising=False)
