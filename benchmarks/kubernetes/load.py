@@ -32,7 +32,7 @@ def run(projects: Projects) -> list[Row]:
     rows = []
     with projects("one") as project:
         project.deployment.update(authEnabled=True, secondaryKey={"secret": "second"})
-        _set_secret(project, "second", "the first second key")
+        _set_secret(project, "second", secrets.token_hex(16))
         project.write()
         project.up()
         headers = {"Authorization": f"Bearer {project.outputs()['primaryKey']}"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import resource
 import secrets
 import statistics
 import threading
@@ -41,6 +42,8 @@ class _Taken:
     """Until the Deployment had the new pods' template."""
     rolled_out: float
     """Until they were all there, and those before were not."""
+    processor: float
+    """Of the command and of what it started on this machine."""
 
 
 def run(projects: Callable[[str], AbstractContextManager[ClusterProject]], kubectl: Kubectl) -> list[Row]:
@@ -48,10 +51,11 @@ def run(projects: Callable[[str], AbstractContextManager[ClusterProject]], kubec
         project.up()
         with _namespace(project) as other:
             kubectl.deploy(other, kubectl.manifests(project.namespace), _DEPLOYMENT)
-            return _rows(_measured(project, other, kubectl))
+            return _rows(*_measured(project, other, kubectl))
 
 
-def _measured(project: ClusterProject, other: str, kubectl: Kubectl) -> dict[str, list[_Taken]]:
+def _measured(project: ClusterProject, other: str, kubectl: Kubectl) -> tuple[dict[str, list[_Taken]], list[float]]:
+    """The updates by what made them, and how long each image was pulled."""
     figures: dict[str, list[_Taken]] = {"skipping": [], "kubectl": [], "plain": []}
     pulls: list[float] = []
     for index in range(rounds()):
@@ -66,11 +70,10 @@ def _measured(project: ClusterProject, other: str, kubectl: Kubectl) -> dict[str
         figures["kubectl"].append(_timed(project, other, by_hand))
         last = {name: round(taken[-1].whole, 2) for name, taken in figures.items()}
         print(f"    {last}, of it the pull {pulls[-1]:.2f}", flush=True)
-    figures["pull"] = [_Taken(seconds, seconds, seconds) for seconds in pulls]
-    return figures
+    return figures, pulls
 
 
-def _rows(figures: dict[str, list[_Taken]]) -> list[Row]:
+def _rows(figures: dict[str, list[_Taken]], pulls: list[float]) -> list[Row]:
     def median(name: str, of: Callable[[_Taken], float]) -> float:
         return statistics.median(of(taken) for taken in figures[name])
 
@@ -88,7 +91,8 @@ def _rows(figures: dict[str, list[_Taken]]) -> list[Row]:
         beside("  until the Deployment is changed", lambda taken: taken.asked),
         beside("  from there until rolled out", lambda taken: taken.rolled_out - taken.asked),
         beside("  from there until its end", lambda taken: taken.whole - taken.rolled_out),
-        Row("  of it the pull of the image", "s", median("pull", lambda taken: taken.whole)),
+        Row("  of it the pull of the image", "s", statistics.median(pulls)),
+        beside("  processor time", lambda taken: taken.processor),
         Row("up (preview first) of a changed script", "s", median("plain", lambda taken: taken.whole)),
     ]
 
@@ -115,11 +119,17 @@ def _timed(project: ClusterProject, namespace: str, command: Callable[[], Any]) 
         target=_watch, args=(project.apps, namespace, before.resource_version, before.generation, seen), daemon=True
     )
     watching.start()
-    begun = time.perf_counter()
+    begun, used = time.perf_counter(), _processor_seconds()
     command()
-    whole = time.perf_counter() - begun
+    whole, used = time.perf_counter() - begun, _processor_seconds() - used
     watching.join()
-    return _Taken(whole, seen["asked"] - begun, seen["rolled out"] - begun)
+    return _Taken(whole, seen["asked"] - begun, seen["rolled out"] - begun, used)
+
+
+def _processor_seconds() -> float:
+    """Of all processes that this one has started and that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
 
 
 def _leaving(core: client.CoreV1Api, *namespaces: str) -> bool:
