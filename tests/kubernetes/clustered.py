@@ -115,13 +115,19 @@ class ClusterProject(Project):
 
 
 class Command:
-    """A command of the engine in the background, and what it has said so far."""
+    """A command of the engine in the background, and what it has said so far. Killed where its block ends before it."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -25,8 +25,8 @@ STAND_IN = "test_kubernetes_stand_in.py"
 """What the stand-in does beyond the official plugin."""
 FIRST = {"test_cluster_on_this_machine.py", "test_prod.py"}
 """Make clusters of their own, of which a machine has one at a time: before the one that the other tests share."""
-BUILT_HERE = {"test_cluster_addons.py"}
-"""What is on a cluster that is built here, and on others in other ways."""
+BUILT_HERE = {"test_cluster_addons.py", "test_restarted_control_plane.py"}
+"""About a cluster that is built here: what is on others in other ways, and its daemons."""
 
 
 def built_here() -> bool:
