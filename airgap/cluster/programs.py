@@ -29,6 +29,7 @@ METRICS_SERVER_VERSION = "0.7.2"
 PAUSE_VERSION = "1"
 VOLUME_PROVISIONER_VERSION = "1"
 TRAEFIK_VERSION = "3.5.3"
+KWOK_VERSION = "0.7.0"
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian keeps some of the programs where a user's PATH may not look."""
@@ -97,6 +98,8 @@ TRAEFIK = Module(
     f"-s -w -X github.com/traefik/traefik/v3/pkg/version.Version={TRAEFIK_VERSION}",
 )
 """The controller of ingresses and gateways, where one is asked for."""
+KWOK = Module("kwok", KWOK_VERSION, ["sigs.k8s.io/kwok/cmd/kwok"])
+"""Plays nodes that are not there, for measurements; no cluster has it by itself."""
 
 DEBIAN = {
     "etcd": "etcd-server",

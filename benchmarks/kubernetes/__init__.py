@@ -4,9 +4,9 @@ One stack with a real engine, on the cluster that KUBECONFIG names, in namespace
 end. Beside `up` stands kubectl with the same manifests. Needs what `make test-kubernetes` needs, and kubectl, which
 `python -m airgap.cluster` builds; nodes must reach a registry on this machine's loopback, as that cluster's do.
 
-Environment variables narrow a run: BENCH_CASES (parts of names: up, load, growth), BENCH_ROUNDS, BENCH_SECONDS (of the
-load, 60), BENCH_CHANGES (parts of the names of changes under load) and BENCH_SERVICES (how many there are in the end,
-100).
+Environment variables narrow a run: BENCH_CASES (parts of names: up, load, growth, scale), BENCH_ROUNDS, BENCH_SECONDS
+(of the load, 60), BENCH_CHANGES (parts of the names of changes under load), BENCH_SERVICES (how many there are in the
+end: growth 100, scale 1,000) and BENCH_NODES (500).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from airgap.cluster import other
 from airgap.images import making
 from benchmarks._choice import chosen
 from benchmarks._growth import growth
-from benchmarks.kubernetes import load, update
+from benchmarks.kubernetes import load, scale, update
 from benchmarks.kubernetes.by_hand import Kubectl
 from benchmarks.report import Row
 from tests.kubernetes.clustered import ClusterProject
@@ -56,6 +56,7 @@ def run() -> list[Row]:
             "up": lambda: update.run(project, Kubectl(kubeconfig)),
             "load": lambda: load.run(project),
             "growth": lambda: _growth(project),
+            "scale": lambda: scale.run(project, Kubectl(kubeconfig), kubeconfig),
         }
         for name, case in cases.items():
             if chosen(name, "BENCH_CASES"):
