@@ -144,7 +144,8 @@ def _simulated(project: ClusterProject, kubeconfig: Path, count: int) -> Iterato
             [
                 *(str(programs.built(programs.KWOK, "kwok")), f"--kubeconfig={kubeconfig}"),
                 *("--manage-all-nodes=false", f"--manage-nodes-with-annotation-selector={_NODE}=fake"),
-                f"--server-address=127.0.0.1:{free_port()}",
+                # Heartbeats like a kubelet's: without them, nodes come to count as gone.
+                *("--node-lease-duration-seconds=40", f"--server-address=127.0.0.1:{free_port()}"),
             ],
             stdout=log,
             stderr=log,
