@@ -17,7 +17,7 @@ from components.targets.base import Service
 from components.targets.cluster_settings import Gateway, Ingress, KubernetesSettings
 from components.targets.objects import SKIP_AWAIT, ClusterObject, Place
 from components.targets.pods import Placement
-from components.targets.secrets import mark
+from components.targets.secrets import mark, tls_pair
 from provider import sdk
 from provider.router.configuration import HEADER
 
@@ -226,7 +226,8 @@ class Entry:
         if not settings.tls:
             return None, {}
         if settings.certificate is not None and settings.private_key is not None:
-            return self._tls_secret(settings.certificate, settings.private_key), {}
+            pair = tls_pair(self.service.name, settings.certificate, settings.private_key, settings.host)
+            return self._tls_secret(*pair), {}
         if self.front.ingress is not None and self.front.ingress.issuer is not None:
             return None, {}
         if settings.authority is None:

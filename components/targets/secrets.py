@@ -41,6 +41,28 @@ def _fit_for_a_header(service: str, which: str, key: str) -> str:
     return key
 
 
+def tls_pair(
+    service: str, certificate: pulumi.Input[str], private_key: pulumi.Input[str], host: str | None
+) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+    """`certificate` and `private_key` (PEM) as given, to be shown to clients of a service, who connect to `host`.
+
+    A pair that cannot be used together, now, and for `host`, fails, in a preview too."""
+    both = pulumi.Output.all(certificate, private_key).apply(lambda pair: _fit_for_tls(service, pair[0], pair[1], host))
+    good: pulumi.Output[tuple[str, str]] = pulumi.Output.secret(both)
+    return good.apply(lambda pair: pair[0]), good.apply(lambda pair: pair[1])
+
+
+def _fit_for_tls(service: str, certificate: str, private_key: str, host: str | None) -> tuple[str, str]:
+    from provider.certificates.pair import check_pair  # here: it loads slowly, and most services have none
+
+    fields = {"certificate": "sslCert", "privateKey": "sslKey"}
+    failures = check_pair(certificate, private_key, [] if host is None else [host])
+    if failures:
+        told = [f"the {fields[failure.property]} of the service {service} {failure.reason}" for failure in failures]
+        raise pulumi.RunError("\n".join(told))
+    return certificate, private_key
+
+
 def mark(secrets: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
     """Changes with the secrets, and is none: it stands in names. To guess a secret by it takes long for each try."""
     if not secrets:

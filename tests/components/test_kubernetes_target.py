@@ -26,6 +26,7 @@ from infra.config import (
     Workspace,
 )
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, ServicePlan, StackPlan
+from tests.certificates import Authority
 from tests.components.support import Recorder, declared
 
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
@@ -630,6 +631,44 @@ def test_a_router_speaks_tls_where_nothing_else_does(recorder: Recorder) -> None
     assert "bind 0.0.0.0:8080 ssl crt /etc/slipway-router/certificates/mnist.pem" in text
     assert outputs["services"]["mnist"]["scoringUri"] == "https://digits.example.org/score"
     assert outputs["services"]["mnist"]["caCertificate"] == "authority"
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """The fields of a deployment whose certificate, for digits.example.org, is given."""
+    pair = Authority().write(tmp_path / "pair", "digits.example.org")
+    for name in ("cert", "key"):
+        pulumi.runtime.set_config(f"slipway:{name}", (pair / f"{name}.pem").read_text())
+    monkeypatch.setattr(pulumi.runtime.config, "is_secret", lambda key: True, raising=False)
+    secrets = {f"ssl_{name}": SecretReference(secret=name) for name in ("cert", "key")}
+    return {"port": 443, "ssl_enabled": True, **secrets}
+
+
+def test_a_certificate_that_is_given_is_shown_as_it_is(
+    recorder: Recorder, given: dict[str, Any], tmp_path: Path
+) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(**given, cname="digits.example.org")))
+
+    secret = inputs(recorder, SECRET)["mnist-tls"]
+    shown = [secret_of(secret, name) for name in ("tls.crt", "tls.key")]
+    assert shown == [(tmp_path / "pair" / f"{name}.pem").read_text() for name in ("cert", "key")]
+    assert inputs(recorder, "slipway:index:Certificate") == {}
+
+
+def test_a_certificate_that_clients_would_refuse_is_told_in_the_preview(
+    recorder: Recorder, given: dict[str, Any]
+) -> None:
+    with pytest.raises(pulumi.RunError) as refused:
+        declared(recorder, a_plan(KubernetesDeployment(**given, cname="letters.example.org")))
+    assert str(refused.value) == (
+        "the sslCert of the service mnist is not for letters.example.org: it has digits.example.org; give one that "
+        "names what clients connect to"
+    )
+
+    pulumi.runtime.set_config("slipway:key", "canary")
+    with pytest.raises(pulumi.RunError, match="the sslKey of the service mnist is no private key") as unreadable:
+        declared(recorder, a_plan(KubernetesDeployment(**given, cname="digits.example.org")))
+    assert "canary" not in str(unreadable.value)
 
 
 def test_an_ingress(recorder: Recorder) -> None:
