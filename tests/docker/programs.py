@@ -11,6 +11,7 @@ from pulumi import automation
 
 from infra.setup import plugins
 from infra.setup.shell_environment import backend_url
+from tests.quick_up import up
 
 
 def plugin_in_use() -> str:
@@ -51,7 +52,7 @@ class Program:
     def up(self, declare: Callable[[], Any] | None = None) -> dict[str, int]:
         """Deploys; returns how many resources had which operation."""
         self.declare = declare or self.declare
-        return dict(self.stack.up().summary.resource_changes or {})
+        return up(self.stack)
 
     def preview(self, declare: Callable[[], Any] | None = None) -> dict[str, int]:
         """What a deployment would do, in the same form."""

@@ -155,7 +155,7 @@ def images_of_services(project: StagedProject) -> list[str]:
 def only_the_image(project: StagedProject) -> None:
     """Makes the image of a changed script, in the registry, and no more: as an `up` that is cut off there."""
     project.script.write_text(project.script.read_text() + f"\n# {free_port()}\n")
-    project.stack.up(target=["**ServiceImage::**"])
+    project.up(target=["**ServiceImage::**"])
 
 
 def test_a_registry_that_is_away_when_the_image_is_pulled(good: StagedProject) -> None:

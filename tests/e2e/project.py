@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pulumi import automation
 
 from infra.setup.shell_environment import backend_url
 from tests.ports import free_port
+from tests.quick_up import up
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("infra", "components", "provider", "serving", "examples")
@@ -106,9 +107,7 @@ class Project:
 
     def up(self, **options: Any) -> dict[str, int]:
         """`pulumi up`; returns how many resources were created, updated, ... (`same` left out)."""
-        result = self.stack.up(**options)
-        changes: Mapping[Any, int] = result.summary.resource_changes or {}
-        return {str(getattr(kind, "value", kind)): count for kind, count in changes.items() if kind != "same"}
+        return {kind: count for kind, count in up(self.stack, **options).items() if kind != "same"}
 
     def failing_up(self, **options: Any) -> str:
         """`pulumi up` that must fail; returns what it printed."""
