@@ -13,7 +13,14 @@ from typing import ClassVar
 from provider.resource import Context, Input, Resource
 from provider.values import UNKNOWN, Properties
 
+UNFIT = "must be printable ASCII without spaces, and not empty"
+"""What is wrong with a key that a header cannot hold. It is secret: it is not shown."""
 _BYTES = 32  # of randomness: 43 characters of URL-safe base64
+
+
+def fits_a_header(key: str) -> bool:
+    """Whether clients can send that key."""
+    return bool(key) and all(33 <= ord(sign) <= 126 for sign in key)
 
 
 class AccessKey(Resource):

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
+from provider.access_key import UNFIT, fits_a_header
 from provider.container.engine import check_engine, engine_of, host_of, is_local
 from provider.local.probe import Answer, NoAnswerError, ask
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
@@ -281,10 +282,9 @@ def _certificate_failures(news: Properties) -> list[Failure]:
 
 def _key_failures(news: Properties) -> list[Failure]:
     return [
-        # It is secret: it is not shown.
-        Failure(name, "must be printable ASCII without spaces, and not empty")
+        Failure(name, UNFIT)
         for name in ("primaryKey", "secondaryKey")
-        if isinstance(key := news.get(name), str) and (not key or any(not 33 <= ord(sign) <= 126 for sign in key))
+        if isinstance(key := news.get(name), str) and not fits_a_header(key)
     ]
 
 

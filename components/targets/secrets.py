@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import pulumi
 
 from provider import sdk
+from provider.access_key import UNFIT, fits_a_header
 
 
 def access_keys(
@@ -32,11 +33,9 @@ def access_keys(
 
 
 def _fit_for_a_header(service: str, which: str, key: str) -> str:
-    # It is secret: it is not shown.
-    if not key or any(not 33 <= ord(sign) <= 126 for sign in key):
+    if not fits_a_header(key):
         raise pulumi.RunError(
-            f"the {which}Key of the service {service} must be printable ASCII without spaces, and not empty; set "
-            "another: pulumi config set --secret"
+            f"the {which}Key of the service {service} {UNFIT}; set another: pulumi config set --secret"
         )
     return key
 

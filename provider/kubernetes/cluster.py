@@ -168,7 +168,7 @@ class Cluster:
 
     def get(self, path: str, query: Query = ()) -> dict[str, Any]:
         """The object at `path`."""
-        return self._asked("GET", path, query).document()
+        return self._patient("GET", path, query).document()
 
     def find(self, path: str) -> dict[str, Any] | None:
         """The object at `path`; None where there is none."""
@@ -186,12 +186,12 @@ class Cluster:
 
     def text(self, path: str, query: Query = ()) -> str:
         """A text, such as a log."""
-        return self._asked("GET", path, query).body.decode("utf-8", "replace")
+        return self._patient("GET", path, query).body.decode("utf-8", "replace")
 
     def delete(self, path: str) -> None:
         """Deletes the object at `path`; one that is gone is no error."""
         try:
-            self._asked("DELETE", path)
+            self._patient("DELETE", path)
         except ApiError as error:
             if error.code != 404:
                 raise
@@ -199,7 +199,7 @@ class Cluster:
     def merge(self, path: str, patch: Object) -> None:
         """Changes members of the object at `path`."""
         body = json.dumps(patch).encode()
-        self._asked("PATCH", path, body=body, content_type="application/merge-patch+json")
+        self._patient("PATCH", path, body=body, content_type="application/merge-patch+json")
 
     def passed_on(self, path: str, seconds: float) -> Response:
         """The answer of what the API server passes the request on to (`.../proxy/...`), whatever it is."""
@@ -207,11 +207,6 @@ class Cluster:
         if response.by_the_server:
             self._refuse(response, "GET", path)
         return response
-
-    def _asked(
-        self, method: str, path: str, query: Query = (), body: bytes | None = None, content_type: str = _JSON
-    ) -> Response:
-        return self._patient(method, path, query, body, content_type)
 
     def _patient(
         self,
