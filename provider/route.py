@@ -34,6 +34,7 @@ _SOCKET = re.compile(r"/[A-Za-z0-9_./-]+\.sock")
 _LONGEST_SOCKET = 107
 _SETTLE_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
+_READ_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _OF_DEPLOYMENT = ("name", "revision", "weight", "sockets")
 
@@ -81,7 +82,10 @@ class Route(Resource):
         return f"{news['router']}/{news['service']}/{owner}", _outputs(news)
 
     async def read(self, context: Context, resource_id: str, state: Properties) -> Properties | None:
-        found = await asyncio.to_thread(_drift, state, _owner(resource_id))
+        wanted = _wanted(state, _owner(resource_id))
+        # A service that does not answer is drift too: an instance that comes back is out of the router's service until
+        # its next check, and an `up` that starts one must not end before.
+        found = await asyncio.to_thread(_drift, state, wanted) or await _silence(state, wanted)
         if found:
             context.log.warning(f"the route of {state['service']} is not as it was made: {'; '.join(found)}")
         return {**state, "drift": "; ".join(found) or None}
@@ -117,11 +121,20 @@ def _routed(news: Properties, wanted: Wanted, status: Any) -> list[str]:
     return Router(engine_of(news["engine"]), news["router"]).apply(wanted, status)
 
 
-def _drift(state: Properties, owner: str) -> list[str]:
+def _drift(state: Properties, wanted: Wanted) -> list[str]:
     router = Router(engine_of(state["engine"]), state["router"])
     if not router.is_running():
         return [f"the router {state['router']} does not run"]
-    return drift(router.facts(state["service"]), _wanted(state, owner))
+    return drift(router.facts(state["service"]), wanted)
+
+
+async def _silence(state: Properties, wanted: Wanted) -> list[str]:
+    """What clients are answered, where it is not what they should be."""
+    try:
+        wrong = await _first_misfit(state, wanted, _READ_SECONDS)
+    except NoAnswerError as error:
+        wrong = str(error) if is_local(state["engine"]) else ""
+    return [wrong] if wrong else []
 
 
 def _remove(state: Properties, owner: str) -> None:
@@ -199,30 +212,18 @@ def _reached(properties: Properties) -> str:
 
 
 async def _verified(context: Context, news: Properties, wanted: Wanted) -> None:
-    """Asks through the published port, as clients do, until what is asked for answers. Raises `ResourceError`."""
-    address = (_reached(news), news["port"])
-    tls = None
-    if wanted.pem is not None:
-        # Which certificate is shown is compared below; whether the names fit, `check` has looked at.
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    call = functools.partial(ask, address, "/ready", timeout=_ANSWER_SECONDS, tls=tls)
-    revisions = {item["name"]: item["revision"] for item in news["deployments"]}
-    taking = {item["revision"] for item in news["deployments"] if item["weight"]}
+    """Asks until what is asked for answers. Raises `ResourceError`."""
+    address = f"{_reached(news)}:{news['port']}"
     loop = asyncio.get_running_loop()
     deadline = loop.time() + _SETTLE_SECONDS
     while True:
         try:
-            wrong = _misfit(await call(), taking, wanted)
-            for name, revision in revisions.items():
-                wrong = wrong or _misfit(
-                    await call(headers={HEADER: name}), {revision}, wanted, f", deployment {name},"
-                )
+            wrong = await _first_misfit(news, wanted, _ANSWER_SECONDS)
         except NoAnswerError as error:
             if not is_local(news["engine"]):
                 context.log.warning(
-                    f"{address[0]}:{address[1]} cannot be reached from here ({error}): the router has moved the "
-                    "traffic, and whether clients reach it is not known"
+                    f"{address} cannot be reached from here ({error}): the router has moved the traffic, and whether "
+                    "clients reach it is not known"
                 )
                 return
             wrong = str(error)
@@ -230,10 +231,30 @@ async def _verified(context: Context, news: Properties, wanted: Wanted) -> None:
             return
         if context.cancelled.is_set() or loop.time() > deadline:
             raise ResourceError(
-                f"the service {news['service']} at {address[0]}:{address[1]}: {wrong}. The router has taken the route; "
+                f"the service {news['service']} at {address}: {wrong}. The router has taken the route; "
                 "`pulumi up` tries again"
             )
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _first_misfit(properties: Properties, wanted: Wanted, seconds: float) -> str:
+    """What is wrong with the answers to clients, asked for through the published port; "" when nothing is. Raises
+    `NoAnswerError`."""
+    tls = None
+    if wanted.pem is not None:
+        # Which certificate is shown is compared below; whether the names fit, `check` has looked at.
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    call = functools.partial(ask, (_reached(properties), properties["port"]), "/ready", timeout=seconds, tls=tls)
+    deployments = properties["deployments"]
+    wrong = _misfit(await call(), {item["revision"] for item in deployments if item["weight"]}, wanted)
+    for item in deployments:
+        if wrong:
+            return wrong
+        wrong = _misfit(
+            await call(headers={HEADER: item["name"]}), {item["revision"]}, wanted, f", deployment {item['name']},"
+        )
+    return wrong
 
 
 def _misfit(answer: Answer, revisions: set[str], wanted: Wanted, where: str = "") -> str:

@@ -367,6 +367,23 @@ TALK = (
 )
 
 
+def test_an_instance_that_comes_back_is_waited_for(box: Box, port: int) -> None:
+    box.serve("r1", "r2")
+    inputs = box.inputs(port, box.deployment("blue", 100, "r1"), box.deployment("green", 0, "r2"))
+    route = Routed(inputs)
+    for revision, words in [("r1", "GET /ready was answered with 503"), ("r2", "GET /ready, deployment green, was")]:
+        name = f"{box.name}-{revision}"
+        box.docker.run("stop", name)
+        assert words in str(route.drift())
+        with pytest.raises(ResourceError, match=words):
+            route.update(inputs)
+        box.docker.run("start", name)
+        # The router takes it back at its next check, and the route does not end before.
+        route.update(inputs)
+        assert ask(port, "POST", "/score", b"1").status == 200
+        assert route.drift() is None
+
+
 def test_services_come_back_with_the_router(box: Box, port: int, authority: Issued) -> None:
     box.serve("r1")
     inputs = box.inputs(port, box.deployment("blue", 100, "r1"), primaryKey="one", **certificate_of(authority))
