@@ -30,6 +30,8 @@ _MOST_WEIGHT = 256
 _BEYOND_SCORING_SECONDS = 5
 """What the router waits beyond the server's own time limit, so that the server's answer is the one that is sent."""
 _SLOW_CLIENT_SECONDS = 60
+_POOL = "pool-max-conn -1 pool-purge-delay 5s"
+"""HAProxy's own defaults, which a server lacks that the command `add server` makes: each request would connect anew."""
 _CHECK = "check inter 1s fall 2 rise 1 observe layer4 error-limit 1 on-error mark-down"
 _OPEN = ("/", "/ready", "/metrics", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/repository/index")
 """What is answered without a key, as the scoring server does it. Any other path needs one, unknown ones too."""
@@ -70,7 +72,7 @@ class Server:
     @property
     def arguments(self) -> str:
         """What follows its name, in a file and in the command `add server` alike."""
-        return f"unix@{self.path} weight {self.weight} {_CHECK}"
+        return f"unix@{self.path} weight {self.weight} {_POOL} {_CHECK}"
 
 
 Backends = Mapping[str, Mapping[str, Server]]

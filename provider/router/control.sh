@@ -230,12 +230,17 @@ end() { # FOLDER SECONDS
         if [ ! -s "$1/busy" ] || [ "$(date +%s)" -ge "$deadline" ]; then break; fi
         sleep 0.1
     done
-    while IFS=' ' read -r pid server; do
-        if ! grep -qxF "$server" "$1/busy"; then
-            echo "$pid set server $server state maint"
-            echo "$pid del server $server"
-        fi
-    done < "$1/leaving" | each > /dev/null
+    # Connections that are kept for later are closed in maintenance, each by its own thread: there may be one yet.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        while IFS=' ' read -r pid server; do
+            if ! grep -qxF "$server" "$1/busy"; then
+                echo "$pid set server $server state maint"
+                echo "$pid del server $server"
+            fi
+        done < "$1/leaving" | each > "$1/removed"
+        if ! grep -q 'still has connections' "$1/removed"; then break; fi
+        sleep 0.2
+    done
     sort -u "$1/busy"
 }
 

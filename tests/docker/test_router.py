@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import hashlib
 import json
 import socket
@@ -63,6 +64,20 @@ def test_instances_are_swapped_under_load(box: Box, port: int) -> None:
             assert set(load.answers) == {revision}
     assert load.failures == []
     assert route.drift() is None
+
+
+def test_connections_to_instances_are_used_again(box: Box, port: int) -> None:
+    box.serve("r1", "r2")
+    route = Routed(box.inputs(port, box.deployment("blue", 100, "r1")))
+    for revision in ("r2", "r1") * 3:
+        route.update(box.inputs(port, box.deployment("blue", 100, revision)))
+        with SteadyLoad(port, connections=2) as load:
+            wait_for(lambda: load.answers.total() > 100, "answers")
+        assert load.failures == []
+        # Idle connections do not keep the router from removing what was replaced.
+        ((name, statistics),) = servers(box, "mnist").items()
+        assert name == f"{box.name}-{revision}"
+        assert int(statistics["reuse"]) > int(statistics["connect"])
 
 
 def test_weights_shift_under_load(box: Box, port: int) -> None:
@@ -501,6 +516,15 @@ def shown_by(port: int, tls: ssl.SSLContext) -> bytes:
 def workers(box: Box) -> list[int]:
     """The router's processes that answer."""
     return [int(line.split()[2]) for line in box.told("facts", "mnist").splitlines() if line.startswith("%% worker")]
+
+
+def servers(box: Box, backend: str) -> dict[str, dict[str, str]]:
+    """HAProxy's own statistics of each server."""
+    (pid,) = workers(box)
+    shown = box.docker.run("exec", box.router, "sh", "-c", TALK, "-", f"@!{pid} show stat")
+    lines = csv.DictReader(shown.removeprefix("# ").splitlines())
+    apart = ("FRONTEND", "BACKEND")
+    return {line["svname"]: line for line in lines if line["pxname"] == backend and line["svname"] not in apart}
 
 
 def busy(box: Box) -> str:

@@ -43,7 +43,9 @@ def test_a_plain_service_is_a_frontend_and_its_backends() -> None:
     text = configuration(service())
     assert "frontend mnist\n  bind 0.0.0.0:8890\n" in text
     assert "  default_backend mnist\n" in text
-    server = "  server a unix@/run/slipway/a.sock weight 1 check inter 1s fall 2 rise 1 observe layer4"
+    server = (
+        "  server a unix@/run/slipway/a.sock weight 1 pool-max-conn -1 pool-purge-delay 5s check inter 1s fall 2 rise 1"
+    )
     assert text.count(server) == 2
     assert re.findall(r"^backend (.*)$", text, re.MULTILINE) == ["mnist", "mnist:blue"]
 
