@@ -273,7 +273,11 @@ def _scaling(deployment: KubernetesDeployment) -> AutoScaling | None:
     if scaler is None or not scaler.autoscale_enabled:
         return None
     return AutoScaling(
-        scaler.min_replicas, scaler.max_replicas, scaler.target_utilization, scaler.refresh_period_in_seconds
+        scaler.min_replicas,
+        scaler.max_replicas,
+        scaler.target_utilization,
+        scaler.refresh_period_in_seconds,
+        deployment.max_concurrent_requests_per_container if deployment.scales_by_requests else None,
     )
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from provider.condition import Cause, Condition
 from provider.container.target import ContainerTarget
 from provider.deployment_log import remembered
-from provider.kubernetes.target import KubernetesTarget
+from provider.kubernetes.target import KubernetesTarget, foreseen
 from provider.local.probe import Answer, NoAnswerError
 from provider.local.target import LocalTarget
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
@@ -72,7 +72,7 @@ class Endpoint(Resource):
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if context.preview:
-            return "", _unknown_yet(news)
+            return "", await _previewed(context, news)
         return _target(news).name, await _logged(context, None, news)
 
     async def read(self, context: Context, resource_id: str, state: Properties) -> Properties | None:
@@ -81,10 +81,12 @@ class Endpoint(Resource):
             context.log.warning(
                 f"the service {resource_id} is {condition.state} ({condition.reason}): {condition.message}"
             )
+        else:
+            _warn_of_lack(context, resource_id, condition.cause)
         return {**state, **_told(condition)}
 
     async def update(self, context: Context, resource_id: str, state: Properties, news: Properties) -> Properties:
-        return _unknown_yet(news) if context.preview else await _logged(context, state, news)
+        return await (_previewed(context, news) if context.preview else _logged(context, state, news))
 
     async def delete(self, context: Context, resource_id: str, state: Properties) -> None:
         """Nothing: the service itself is another resource."""
@@ -94,8 +96,17 @@ def _target(properties: Properties) -> Target:
     return KINDS[properties["target"]["kind"]](properties)
 
 
-def _unknown_yet(news: Properties) -> Properties:
+async def _previewed(context: Context, news: Properties) -> Properties:
+    target = news["target"]
+    if target is not UNKNOWN and target.get("kind") == "kubernetes":
+        _warn_of_lack(context, str(target.get("service")), await foreseen(target))
     return {**news, "state": UNKNOWN, "reason": UNKNOWN, "message": UNKNOWN, "history": UNKNOWN}
+
+
+def _warn_of_lack(context: Context, service: str, cause: Cause | None) -> None:
+    """Says what a service lacks that serves all the same."""
+    if cause is not None:
+        context.log.warning(f"service {service}: {cause.message}. What to do: {cause.hint}.")
 
 
 def _told(condition: Condition) -> Properties:
@@ -120,6 +131,7 @@ async def _deployed(context: Context, news: Properties) -> Properties:
     if cause is not None:
         failed = replace(observation, condition=Condition("Failed", cause.reason, cause.message, cause))
         raise ResourceError(_story(target.name, news["revision"], failed))
+    _warn_of_lack(context, target.name, observation.condition.cause)
     return {**news, **_told(observation.condition)}
 
 

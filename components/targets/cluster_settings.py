@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 import pulumi
 
-from components.targets.pods import Liveness
+from components.targets.pods import Liveness, thousandths
 from provider import sdk
+
+IN_FLIGHT: Final = "slipway_requests_in_flight"
+"""The scoring server's own name for the requests that it has read and not answered."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,29 @@ class PullAccess:
 
 @dataclass(frozen=True)
 class AutoScaling:
-    """How many pods run, by the CPU that they use."""
+    """How many pods run, by the CPU that they use or by the requests that they have."""
 
     least: int
     most: int
     percent: int
-    """Of the CPU that a pod is promised."""
+    """Of the CPU that a pod is promised, or of the requests that it takes at once."""
     refresh_seconds: int | None = None
     """How soon after pods were added more may be; None: the cluster's own."""
+    requests: int | None = None
+    """How many requests a pod takes at once, where the requests in flight count; None: the CPU does."""
+
+    @property
+    def api(self) -> str:
+        """The group of the API that tells the autoscaler."""
+        return "metrics.k8s.io" if self.requests is None else "custom.metrics.k8s.io"
+
+    def metric(self) -> dict[str, Any]:
+        """As a HorizontalPodAutoscaler has it."""
+        if self.requests is None:
+            target = {"type": "Utilization", "averageUtilization": self.percent}
+            return {"type": "Resource", "resource": {"name": "cpu", "target": target}}
+        average = {"type": "AverageValue", "averageValue": thousandths(self.percent * self.requests * 10)}
+        return {"type": "Pods", "pods": {"metric": {"name": IN_FLIGHT}, "target": average}}
 
 
 @dataclass(frozen=True)

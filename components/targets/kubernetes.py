@@ -271,9 +271,13 @@ class KubernetesTarget(pulumi.ComponentResource):
             annotations=SKIP_AWAIT,
             after=[*self._shared, *(item for item in needed if item is not None)],
         )
-        self._guards(wanted, made)
+        if wanted.replicas[0] > 1:
+            disruption_budget(self._place, f"{wanted.name}-disruption", wanted.object, wanted.labels, wanted.parent)
+        autoscaler = (
+            None if wanted.settings.scaling is None else self._autoscaler(wanted, wanted.settings.scaling, made)
+        )
         revision = template.apply(lambda known: str(known["metadata"]["annotations"][pods.REVISION]))
-        return self._endpoint(wanted, made, revision), revision
+        return self._endpoint(wanted, made, autoscaler, revision), revision
 
     def _pod(self, wanted: _Wanted, sample: Sample | None) -> Pod:
         deployment, settings = wanted.deployment, wanted.settings
@@ -301,7 +305,9 @@ class KubernetesTarget(pulumi.ComponentResource):
             sample_files=None if sample is None else _sample_name(wanted.object, sample),
         )
 
-    def _endpoint(self, wanted: _Wanted, made: ClusterObject, revision: pulumi.Output[str]) -> sdk.Endpoint:
+    def _endpoint(
+        self, wanted: _Wanted, made: ClusterObject, autoscaler: dict[str, Any] | None, revision: pulumi.Output[str]
+    ) -> sdk.Endpoint:
         # Pods come one after the other, and each may take its time.
         seconds = _BEFORE_START_SECONDS + wanted.startup_seconds * wanted.replicas[1]
         return sdk.Endpoint(
@@ -315,7 +321,7 @@ class KubernetesTarget(pulumi.ComponentResource):
                     "deployment": made.name,
                     "port": pods.SERVICE_PORT,
                     # Where more are asked for, they are waited for; how many an autoscaler makes is its own affair.
-                    **({"replicas": wanted.deployment.replicas} if wanted.settings.scaling is None else {}),
+                    **({"replicas": wanted.deployment.replicas} if autoscaler is None else {"autoscaler": autoscaler}),
                     **({} if wanted.keys is None else {"keysFile": pods.KEYS_FILE}),
                 },
                 "revision": revision,
@@ -356,21 +362,19 @@ class KubernetesTarget(pulumi.ComponentResource):
             labels=wanted.labels,
         )
 
-    def _guards(self, wanted: _Wanted, made: ClusterObject) -> None:
-        """What looks after the number of pods."""
-        if wanted.replicas[0] > 1:
-            disruption_budget(self._place, f"{wanted.name}-disruption", wanted.object, wanted.labels, wanted.parent)
-        if wanted.settings.scaling is not None:
-            self._place.declare(
-                f"{wanted.name}-autoscaler",
-                ("autoscaling/v2", "HorizontalPodAutoscaler"),
-                wanted.object,
-                {"spec": _scaler(wanted.object, wanted.settings.scaling)},
-                wanted.parent,
-                labels=wanted.labels,
-                annotations=SKIP_AWAIT,
-                after=[made],
-            )
+    def _autoscaler(self, wanted: _Wanted, scaling: AutoScaling, made: ClusterObject) -> dict[str, Any]:
+        """Declares what says how many pods there are; returns what `Endpoint` needs to see whether it can."""
+        declared = self._place.declare(
+            f"{wanted.name}-autoscaler",
+            ("autoscaling/v2", "HorizontalPodAutoscaler"),
+            wanted.object,
+            {"spec": _scaler(wanted.object, scaling)},
+            wanted.parent,
+            labels=wanted.labels,
+            annotations=SKIP_AWAIT,
+            after=[made],
+        )
+        return {"name": declared.name, "api": scaling.api}
 
 
 def _port_forward(cluster: Mapping[str, str], namespace: str, service: Service) -> dict[str, Any]:
@@ -396,12 +400,11 @@ def _sample_name(name: str, sample: Sample) -> str:
 
 
 def _scaler(name: str, scaling: AutoScaling) -> dict[str, Any]:
-    target = {"type": "Utilization", "averageUtilization": scaling.percent}
     spec: dict[str, Any] = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
         "minReplicas": scaling.least,
         "maxReplicas": scaling.most,
-        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        "metrics": [scaling.metric()],
     }
     if scaling.refresh_seconds is not None:
         # The cluster's own policies, at another pace.

@@ -25,6 +25,12 @@ KEYS_FILE: Final = f"{KEYS}/keys.json"
 """Where the scoring server finds the keys; it reads them again when they change."""
 REVISION: Final = "slipway/revision"
 """The annotation of pods that names what they are made from."""
+_SCRAPED: Final = {
+    "prometheus.io/scrape": "true",
+    "prometheus.io/port": str(SERVICE_PORT),
+    "prometheus.io/path": "/metrics",
+}
+"""Where a Prometheus that looks for pods finds their metrics."""
 ACCOUNT: Final = "slipway"
 """The service account of all pods: without a token, and without rights."""
 STOP_SECONDS: Final = 3
@@ -152,11 +158,12 @@ class Pod:
             "containers": [container],
         }
         # Where an image comes from is no part of what it is.
-        identity = json.dumps([made_from, dict(self.labels), spec], sort_keys=True)
+        identity = json.dumps([made_from, dict(self.labels), _SCRAPED, spec], sort_keys=True)
         revision = hashlib.sha256(identity.encode()).hexdigest()[:16]
         container["image"] = image
         container["env"].append({"name": "SLIPWAY_REVISION", "value": revision})
-        return {"metadata": {"labels": dict(self.labels), "annotations": {REVISION: revision}}, "spec": spec}
+        annotations = {**_SCRAPED, REVISION: revision}
+        return {"metadata": {"labels": dict(self.labels), "annotations": annotations}, "spec": spec}
 
     def _grace(self) -> int:
         """How long a server that ends may still answer what it has begun, in seconds."""
@@ -274,8 +281,12 @@ def _exec(*arguments: str) -> dict[str, Any]:
 
 def cpu_quantity(cpus: float) -> str:
     """As Kubernetes writes it: anything else would be a change at every look."""
-    thousandths = round(cpus * 1000)
-    return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
+    return thousandths(round(cpus * 1000))
+
+
+def thousandths(count: int) -> str:
+    """An amount of so many thousandths, as Kubernetes writes it."""
+    return f"{count}m" if count % 1000 else str(count // 1000)
 
 
 def memory_quantity(count: int) -> str:

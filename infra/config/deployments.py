@@ -164,7 +164,10 @@ class AutoScaler(Section):
     refresh_period_in_seconds: Annotated[int, Field(ge=1, le=1800)] | None = None
     """How soon after pods were added more may be; by default the cluster's own, 15 s."""
     target_utilization: Annotated[int, Field(ge=1, le=100)] = 70
-    """Percent of the pods' `cpu` that is aimed at."""
+    """Percent that is aimed at: of the pods' `cpu`, or of `maxConcurrentRequestsPerContainer`."""
+    metric: Literal["cpu", "requestsInFlight"] = "cpu"
+    """What the load is: the CPU that pods use, or the requests that they have and have not answered, as Azure's own
+    autoscaler has it; that needs a cluster with an adapter for metrics."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -229,6 +232,11 @@ class KubernetesDeployment(Section):
         _check_access(self)
         if self.scales and self.num_replicas is not None:
             raise ValueError("has numReplicas beside an autoScaler, which says how many run; remove one of them")
+        if self.scales_by_requests and self.max_concurrent_requests_per_container is None:
+            raise ValueError(
+                "has autoScaler.metric requestsInFlight, of which targetUtilization is a part, and no "
+                "maxConcurrentRequestsPerContainer: say how many requests a pod takes at once (1 is Azure's default)"
+            )
         if self.gpu_cores and "gpu" in self.accelerators:
             raise ValueError("has gpuCores beside accelerators.gpu, which are the same; remove one of them")
         return self
@@ -237,6 +245,11 @@ class KubernetesDeployment(Section):
     def scales(self) -> bool:
         """Whether an autoscaler says how many pods run."""
         return self.auto_scaler is not None and self.auto_scaler.autoscale_enabled
+
+    @property
+    def scales_by_requests(self) -> bool:
+        """Whether it goes by the requests in flight."""
+        return self.scales and self.auto_scaler is not None and self.auto_scaler.metric == "requestsInFlight"
 
 
 Deployment = LocalDeployment | ContainerDeployment | KubernetesDeployment

@@ -19,6 +19,7 @@ from typing import Any
 
 from provider.condition import Cause, Condition
 from provider.kubernetes import pods as of_pods
+from provider.kubernetes import scaling
 from provider.kubernetes.cluster import (
     ApiError,
     AwayError,
@@ -35,7 +36,7 @@ from provider.kubernetes.objects import Event, Object, Verdict, name_of, owned_b
 from provider.local.probe import MAX_BODY, Answer, NoAnswerError
 from provider.resource import Failure, ResourceError
 from provider.target import Observation
-from provider.values import Properties
+from provider.values import UNKNOWN, Properties
 
 _PROBE = (Path(__file__).parents[1] / "container" / "probe.py").read_text()
 _STARTED = datetime.now(UTC)
@@ -53,10 +54,12 @@ _ENOUGH_SECONDS = 15.0
 _AT_ONCE = 8
 """Pods that are asked at the same time."""
 _APPS = "apps/v1"
+_AUTOSCALING = "autoscaling/v2"
 
 
 class KubernetesTarget:
-    """The service of `target: {kind: kubernetes, cluster, namespace, service, deployment, port, keysFile?}`."""
+    """The service of `target: {kind: kubernetes, cluster, namespace, service, deployment, port, keysFile?,
+    autoscaler?: {name, api}}`."""
 
     poll_seconds = 0.25
 
@@ -78,6 +81,9 @@ class KubernetesTarget:
             for name in ("cluster", "namespace", "service", "deployment", "port")
             if target.get(name) is None
         ]
+        scaler = target.get("autoscaler")
+        if isinstance(scaler, dict) and not {"name", "api"} <= scaler.keys():
+            failures.append(Failure("target.autoscaler", "has a name, and the group of the API that tells it the load"))
         if isinstance(target.get("cluster"), dict):
             failures += [Failure(f"target.{one.property}", one.reason) for one in check_cluster(target["cluster"])]
         return failures
@@ -116,7 +122,7 @@ class KubernetesTarget:
         rollout = self._looked_into(cluster, self._rollout(cluster, deployment))
         found = self._judged(condition(rollout))
         return Observation(
-            condition=found.condition,
+            condition=self._scaled(cluster, found.condition),
             desired=rollout.desired,
             serving=serving(rollout, self._revision),
             earlier=found.hopeless
@@ -125,6 +131,26 @@ class KubernetesTarget:
             and found.at < self._began(cluster),
             hopeless=found.hopeless,
         )
+
+    def _scaled(self, cluster: Cluster, found: Condition) -> Condition:
+        """The condition of a service that serves, with what its autoscaler lacks."""
+        scaler = self._target.get("autoscaler")
+        if scaler is None or found.state != "Healthy":
+            return found
+        api = scaling.look(cluster, scaler["api"])
+        cause = None if api is None else scaling.missing(api)
+        if cause is None:
+            cause = self._blind(cluster, scaler["name"])
+        if cause is None:
+            return found
+        return Condition(found.state, cause.reason, f"{found.message}; {cause.message}", cause)
+
+    def _blind(self, cluster: Cluster, name: str) -> Cause | None:
+        try:
+            scaler = cluster.find(self._path("horizontalpodautoscalers", name, group=_AUTOSCALING))
+        except ForbiddenError:
+            return None  # what the API lacks was told without it
+        return None if scaler is None else scaling.blind(scaler, cluster.now())
 
     def _gone(self, cluster: Cluster) -> Observation | None:
         """Why there is no Deployment, where that is known."""
@@ -332,6 +358,21 @@ class KubernetesTarget:
         except ValueError:
             raise NoAnswerError(f"no answer to {path}: what was printed in {name_of(pod)} is no answer") from None
         return Answer(told["status"], told["headers"], rest)
+
+
+async def foreseen(target: Properties) -> Cause | None:
+    """What a preview can know that a service will lack on this cluster: what its autoscaler goes by. It may not be
+    there yet, and the cluster neither."""
+    scaler, place = target.get("autoscaler"), target.get("cluster")
+    if not isinstance(scaler, dict) or not isinstance(place, dict) or scaler.get("provided"):
+        return None
+    if UNKNOWN in (scaler.get("api"), *place.values()):
+        return None
+    try:
+        api = await asyncio.to_thread(lambda: scaling.look(cluster_of(place), scaler["api"]))
+    except ResourceError:
+        return None  # whoever is to make something there says it
+    return None if api is None else scaling.missing(api)
 
 
 def _server_of(pod: Object) -> str:

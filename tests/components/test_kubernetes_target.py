@@ -13,6 +13,7 @@ import pulumi
 import pytest
 from pulumi.runtime.mocks import MockMonitor
 
+from components.targets.cluster_settings import IN_FLIGHT
 from infra.config import (
     AutoScaler,
     ExternalRegistry,
@@ -26,6 +27,7 @@ from infra.config import (
     Workspace,
 )
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, ServicePlan, StackPlan
+from slipway_serving import metrics
 from tests.certificates import Authority
 from tests.components.support import Recorder, declared
 
@@ -33,6 +35,7 @@ DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 SERVICE = "kubernetes:core/v1:Service"
 SECRET = "kubernetes:core/v1:Secret"
 CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
+SCALER = "kubernetes:autoscaling/v2:HorizontalPodAutoscaler"
 ENDPOINT = "slipway:index:Endpoint"
 
 
@@ -305,7 +308,7 @@ def test_what_a_service_is_told(recorder: Recorder) -> None:
 
     annotations = only(recorder, DEPLOYMENT)["spec"]["template"]["metadata"]["annotations"]
     revision = only(recorder, ENDPOINT)["revision"]
-    assert annotations == {"slipway/revision": revision}
+    assert annotations["slipway/revision"] == revision
     assert environment(recorder) == {
         "LEVEL": "3",
         "SCORING_TIMEOUT_MS": "500",
@@ -475,7 +478,7 @@ def test_an_autoscaler_owns_the_replicas(recorder: Recorder) -> None:
     declared(recorder, a_plan(KubernetesDeployment(auto_scaler=scaler)))
 
     assert "replicas" not in only(recorder, DEPLOYMENT)["spec"]
-    spec = only(recorder, "kubernetes:autoscaling/v2:HorizontalPodAutoscaler")["spec"]
+    spec = only(recorder, SCALER)["spec"]
     assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "mnist"}
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
     assert spec["metrics"][0]["resource"] == {
@@ -484,6 +487,58 @@ def test_an_autoscaler_owns_the_replicas(recorder: Recorder) -> None:
     }
     assert {item["periodSeconds"] for item in spec["behavior"]["scaleUp"]["policies"]} == {1}
     assert "PodDisruptionBudget/mnist" in objects(recorder), "two run at least"
+
+
+@pytest.mark.parametrize(("at_once", "percent", "average"), [(1, 70, "700m"), (4, 75, "3"), (3, 50, "1500m")])
+def test_an_autoscaler_goes_by_the_requests_in_flight(
+    at_once: int, percent: int, average: str, recorder: Recorder
+) -> None:
+    scaler = AutoScaler(metric="requestsInFlight", target_utilization=percent)
+    settings = KubernetesDeployment(auto_scaler=scaler, max_concurrent_requests_per_container=at_once)
+    declared(recorder, a_plan(settings))
+
+    assert only(recorder, SCALER)["spec"]["metrics"] == [
+        {
+            "type": "Pods",
+            "pods": {
+                "metric": {"name": "slipway_requests_in_flight"},
+                "target": {"type": "AverageValue", "averageValue": average},
+            },
+        }
+    ]
+    assert only(recorder, ENDPOINT)["target"]["autoscaler"] == {"name": "mnist", "api": "custom.metrics.k8s.io"}
+
+
+def test_the_metric_is_the_server_s_own() -> None:
+    shown = metrics.render(metrics.Metrics().snapshot(in_flight=2, queued=0, dropped=0), {"service": "mnist"})
+
+    assert f'\n{IN_FLIGHT}{{service="mnist"}} 2\n'.encode() in shown
+
+
+def test_pods_say_where_their_metrics_are(recorder: Recorder) -> None:
+    declared(recorder, a_plan())
+
+    annotations = only(recorder, DEPLOYMENT)["spec"]["template"]["metadata"]["annotations"]
+    assert {key: value for key, value in annotations.items() if key.startswith("prometheus.io/")} == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": "5001",
+        "prometheus.io/path": "/metrics",
+    }
+
+
+def test_what_an_autoscaler_goes_by_makes_no_new_pods() -> None:
+    by_cpu = KubernetesDeployment(auto_scaler=AutoScaler(), max_concurrent_requests_per_container=2)
+    by_requests = by_cpu.model_copy(update={"auto_scaler": AutoScaler(metric="requestsInFlight")})
+
+    assert revision_of(a_plan(by_cpu)) == revision_of(a_plan(by_requests))
+
+
+def test_an_endpoint_sees_the_autoscaler_that_was_declared(recorder: Recorder) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(auto_scaler=AutoScaler())))
+
+    target = only(recorder, ENDPOINT)["target"]
+    assert target["autoscaler"] == {"name": "mnist", "api": "metrics.k8s.io"}
+    assert "replicas" not in target
 
 
 def test_a_switched_off_autoscaler_is_none(recorder: Recorder) -> None:

@@ -69,7 +69,10 @@ def manifests(tmp_path: Path, *, keys: bool, ingress: bool, split: bool) -> list
         port=443,
         ssl_enabled=True,
         auth_enabled=keys,
-        auto_scaler=AutoScaler(min_replicas=2, refresh_period_in_seconds=1),
+        auto_scaler=AutoScaler(
+            min_replicas=2, refresh_period_in_seconds=1, metric="requestsInFlight" if split else "cpu"
+        ),
+        max_concurrent_requests_per_container=3,
         gpu_cores=1,
         accelerators={"fpga": 2},
         priority_class_name="high",

@@ -123,3 +123,13 @@ def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None
     project.up()
     assert replicas() == 2, "an update leaves them as they are"
     assert {pod.metadata.annotations["slipway/revision"] for pod in project.pods()} == {project.outputs()["revision"]}
+
+
+def test_an_autoscaler_goes_by_the_requests_in_flight(project: ClusterProject) -> None:
+    scaler = {"metric": "requestsInFlight", "targetUtilization": 50, "maxReplicas": 2}
+    project.deployment.update(autoScaler=scaler, maxConcurrentRequestsPerContainer=1)
+    project.write()
+    lack = "service echo: no pods are added under load: this cluster does not serve custom.metrics.k8s.io"
+    assert lack in project.stack.preview().stdout
+    assert lack in project.stack.up().stdout
+    assert project.outputs()["state"] == "Healthy", "it serves all the same"

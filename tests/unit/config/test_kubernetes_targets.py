@@ -109,6 +109,15 @@ def test_azure_s_own_example_works_as_it_is(project: Path) -> None:
     assert plan.deployment.auth_enabled
 
 
+def test_what_an_autoscaler_goes_by_counts_only_where_there_is_one(project: Path) -> None:
+    switched_off = {"metric": "requestsInFlight", "autoscaleEnabled": False}
+
+    assert not service(project, autoScaler=switched_off).scales_by_requests
+    in_flight = {"metric": "requestsInFlight"}
+    assert service(project, autoScaler=in_flight, maxConcurrentRequestsPerContainer=4).scales_by_requests
+    assert not service(project, autoScaler={}).scales_by_requests
+
+
 def test_all_that_can_be_asked_for(project: Path) -> None:
     sections = configuration(
         {
@@ -252,6 +261,15 @@ def test_each_deployment_may_have_resources_of_its_own(project: Path) -> None:
         (
             {"autoScaler": {"minReplicas": 4, "maxReplicas": 2}},
             "deployment.autoScaler: has minReplicas 4 above maxReplicas 2; mend one",
+        ),
+        (
+            {"autoScaler": {"metric": "requestsInFlight"}},
+            "deployment: has autoScaler.metric requestsInFlight, of which targetUtilization is a part, and no "
+            "maxConcurrentRequestsPerContainer: say how many requests a pod takes at once (1 is Azure's default)",
+        ),
+        (
+            {"autoScaler": {"metric": "memory"}},
+            "deployment.autoScaler.metric: input should be 'cpu' or 'requestsInFlight', not 'memory'",
         ),
         (
             {"autoScaler": {"targetUtilization": 0}},

@@ -14,7 +14,7 @@ from provider.endpoint import Endpoint
 from provider.kubernetes import cluster as connecting
 from provider.kubernetes import target as kubernetes
 from provider.kubernetes.target import KubernetesTarget
-from provider.local.probe import NoAnswerError
+from provider.local.probe import REVISION_HEADER, Answer, NoAnswerError
 from provider.resource import Failure, ResourceError
 from provider.target import Observation
 from provider.values import UNKNOWN, Properties
@@ -259,6 +259,143 @@ def test_what_failed_before_is_not_told_again_after_trying(api: ApiServer, input
     assert f"PATCH {APPS}/replicasets/mnist-2" in api.asked
 
 
+# -- what an autoscaler goes by ----------------------------------------------------------------------------------------
+
+CUSTOM = "custom.metrics.k8s.io"
+SCALER = "/apis/autoscaling/v2/namespaces/models/horizontalpodautoscalers/mnist"
+
+
+def scaled(inputs: Properties, api: str = CUSTOM, **more: Any) -> Properties:
+    return {**inputs, "target": {**inputs["target"], "autoscaler": {"name": "mnist", "api": api, **more}}}
+
+
+def serves(api: ApiServer, group: str = CUSTOM, version: str = "v1beta2") -> None:
+    """Has the cluster serve a part of the API."""
+    api.answers[f"/apis/{group}"] = 200, {"kind": "APIGroup", "preferredVersion": {"version": version}}
+    api.answers[f"/apis/{group}/{version}"] = 200, {"kind": "APIResourceList", "resources": []}
+
+
+def scaler(active: str, reason: str, since: float, message: str = "no metrics returned") -> Any:
+    condition = {"type": "ScalingActive", "status": active, "reason": reason, "message": message}
+    conditions = [{**condition, "lastTransitionTime": objects.ago(since)}]
+    return 200, {"metadata": {"name": "mnist"}, "status": {"conditions": conditions}}
+
+
+@pytest.mark.parametrize(
+    ("group", "hint"),
+    [(CUSTOM, "install an adapter that serves slipway_requests_in_flight of pods"), ("metrics.k8s.io", "install metr")],
+)
+def test_a_service_that_cannot_scale_serves_and_says_so(
+    group: str, hint: str, api: ApiServer, inputs: Properties
+) -> None:
+    holds(api, deployment(available=1), pod(ready=True))
+    condition = seen(scaled(inputs, group)).condition
+    assert (condition.state, condition.reason) == ("Healthy", "NotScaling")
+    assert condition.message == (
+        "1 pod of revision r2 answer; no pods are added under load: this cluster does not serve "
+        f"{group}, from which an autoscaler knows the load"
+    )
+    assert condition.cause is not None
+    assert condition.cause.hint.startswith(hint)
+
+
+def test_an_api_that_does_not_answer_is_told_and_not_waited_for(api: ApiServer, inputs: Properties) -> None:
+    holds(api, deployment(available=1), pod(ready=True))
+    serves(api)
+    api.answers[f"/apis/{CUSTOM}/v1beta2"] = 503, "service unavailable"
+    condition = seen(scaled(inputs)).condition
+    assert condition.state == "Healthy"
+    assert "what serves custom.metrics.k8s.io in this cluster" in condition.message
+    assert condition.message.endswith("does not answer: service unavailable")
+    assert condition.cause is not None
+    assert condition.cause.hint == f"see why: kubectl describe apiservice v1beta2.{CUSTOM}"
+    assert api.asked.count(f"GET /apis/{CUSTOM}/v1beta2") == 1
+
+
+def test_what_the_autoscaler_cannot_read_is_told_in_its_words(api: ApiServer, inputs: Properties) -> None:
+    holds(api, deployment(available=1), pod(ready=True))
+    serves(api)
+    api.answers[SCALER] = scaler("False", "FailedGetPodsMetric", 120)
+    condition = seen(scaled(inputs)).condition
+    assert (condition.state, condition.reason) == ("Healthy", "NotScaling")
+    assert condition.message.endswith(
+        "no pods are added under load: the autoscaler cannot read the load (FailedGetPodsMetric): no metrics returned"
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        scaler("True", "ValidMetricFound", 120),
+        scaler("False", "FailedGetPodsMetric", 30),  # the figures of new pods come later
+        scaler("False", "ScalingDisabled", 120),
+        (200, {"metadata": {"name": "mnist"}}),
+        refusal(404, "not found"),
+        refusal(403, 'User "ann" cannot get resource "horizontalpodautoscalers"'),
+    ],
+)
+def test_an_autoscaler_that_can_read_or_has_not_looked_yet_is_not_told_of(
+    answer: Any, api: ApiServer, inputs: Properties
+) -> None:
+    holds(api, deployment(available=1), pod(ready=True))
+    serves(api)
+    api.answers[SCALER] = answer
+    condition = seen(scaled(inputs)).condition
+    assert (condition.reason, condition.cause) == ("Ready", None)
+
+
+def test_whoever_may_not_look_is_not_told(api: ApiServer, inputs: Properties) -> None:
+    holds(api, deployment(available=1), pod(ready=True))
+    api.answers[f"/apis/{CUSTOM}"] = refusal(403, 'User "ann" cannot get path "/apis/custom.metrics.k8s.io"')
+    assert seen(scaled(inputs)).condition.reason == "Ready"
+
+
+def test_a_service_that_does_not_serve_has_other_worries(api: ApiServer, inputs: Properties) -> None:
+    holds(api, deployment(), pod())
+    assert seen(scaled(inputs)).condition.state == "Transitioning"
+    assert f"GET /apis/{CUSTOM}" not in api.asked
+
+
+def _told(operation: str, news: Properties, *, preview: bool = False) -> list[str]:
+    """The warnings of an operation of the endpoint."""
+    lines = Lines()
+    given = context("slipway:index:Endpoint", "mnist", log=lines, preview=preview)
+    if operation == "create":
+        asyncio.run(Endpoint().create(given, news))
+    elif operation == "update":
+        asyncio.run(Endpoint().update(given, "mnist", news, news))
+    else:
+        asyncio.run(Endpoint().read(given, "mnist", news))
+    return lines.warnings
+
+
+@pytest.mark.parametrize("operation", ["create", "update", "read"])
+@pytest.mark.parametrize("preview", [False, True])
+def test_what_is_missing_is_a_warning_with_what_to_do(
+    operation: str, preview: bool, api: ApiServer, inputs: Properties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answered(*args: Any, **named: Any) -> dict[str, Answer]:
+        return {"the pod mnist-2-a": Answer(200, {REVISION_HEADER: "r2"}, b"")}
+
+    monkeypatch.setattr(KubernetesTarget, "ask", answered)
+    holds(api, deployment(available=1), pod(ready=True))
+    (said,) = _told(operation, scaled(inputs), preview=preview)
+    assert said.startswith("service mnist: no pods are added under load: this cluster does not serve custom.metrics")
+    assert "What to do: install an adapter" in said
+
+
+def test_a_preview_says_nothing_of_what_the_stack_brings_or_cannot_know(api: ApiServer, inputs: Properties) -> None:
+    assert _told("create", scaled(inputs, provided=True), preview=True) == []
+    assert _told("create", inputs, preview=True) == []
+    unknown = scaled(inputs)
+    unknown["target"]["cluster"] = {"kubeconfig": UNKNOWN}
+    assert _told("create", unknown, preview=True) == []
+    nowhere = scaled(inputs)
+    nowhere["target"]["cluster"] = {"kubeconfig": "/nowhere/kubeconfig"}
+    assert _told("create", nowhere, preview=True) == []
+    assert api.asked == []
+
+
 # -- asking ------------------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +442,10 @@ def test_both_rights_are_named_where_a_pod_can_be_asked_in_no_way(api: ApiServer
         (
             lambda place: place.update(cluster={"host": "a"}),
             [Failure("target.cluster.host", "is not known; a cluster has kubeconfig and context")],
+        ),
+        (
+            lambda place: place.update(autoscaler={"name": "mnist"}),
+            [Failure("target.autoscaler", "has a name, and the group of the API that tells it the load")],
         ),
     ],
 )
