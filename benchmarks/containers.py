@@ -34,7 +34,7 @@ from benchmarks._growth import growth
 from benchmarks._load import CONNECTIONS, updates_under_load
 from benchmarks._stack import pulumi
 from benchmarks.report import Row
-from provider.router import configuration
+from provider.router import configuration, refusal
 from provider.router import container as router
 from tests.docker.engine import Docker, docker_engine
 from tests.docker.staged import StagedProject
@@ -156,9 +156,8 @@ def _router(project: StagedProject) -> list[Row]:
 def _haproxy(folder: Path, socket: Path) -> Iterator[int]:
     """The router's own configuration, run as nginx is: without the container's filter of system calls."""
     port = free_port()
-    text = (Path(configuration.__file__).parent / "global.cfg").read_text()
-    for name, value in {"RUNTIME": str(folder), "HARD_STOP": "30m", "METRICS": f"127.0.0.1:{free_port()}"}.items():
-        text = text.replace(f"@{name}@", value)
+    text = router.global_configuration(f"127.0.0.1:{free_port()}", str(folder)).replace(router.RUNTIME, str(folder))
+    (folder / refusal.FILE).write_text(refusal.script())
     deployment = configuration.Deployment("default", 100, (str(socket),))
     service = configuration.Service("echo", port, "127.0.0.1", False, False, 60_000, (deployment,))
     (folder / "haproxy.cfg").write_text(text + "\n" + configuration.configuration(service))

@@ -21,8 +21,9 @@ from provider.access_key import UNFIT, fits_a_header
 from provider.container.engine import check_engine, engine_of, host_of, is_local
 from provider.local.probe import Answer, NoAnswerError, ask
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
-from provider.router.configuration import HEADER, Deployment, Service, key_digests, pem_of
+from provider.router.configuration import Deployment, Service, key_digests, pem_of
 from provider.router.container import LONGEST_SCORING_MS, SOCKETS
+from provider.router.refusal import HEADER
 from provider.router.router import Router, Wanted, drift
 from provider.values import UNKNOWN, Properties, is_known
 

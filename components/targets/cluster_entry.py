@@ -19,7 +19,7 @@ from components.targets.objects import SKIP_AWAIT, ClusterObject, Place
 from components.targets.pods import Placement
 from components.targets.secrets import mark, tls_pair
 from provider import sdk
-from provider.router.configuration import HEADER
+from provider.router.refusal import HEADER
 
 Exposure = Literal["clusterIp", "nodePort", "loadBalancer"]
 _TYPES: Final[Mapping[Exposure, str]] = {

@@ -20,7 +20,6 @@ from provider.router.configuration import certificate_file
 from provider.router.container import RUNTIME, USER
 
 REPLICAS: Final = 2
-_FOLDER = "/etc/slipway-haproxy"
 _IDLE_SECONDS = 60
 """How long a router that ends leaves idle connections open: their clients' next requests are answered."""
 _PATIENCE: Final = {"pulumi.com/timeoutSeconds": "300"}
@@ -60,14 +59,14 @@ def declare(
 
     A configuration is made after `after`: traffic moves to what is there by then."""
     name = f"{args.service}-router"
-    text = pulumi.Output.all(**{key: backend.address for key, backend in args.backends.items()}).apply(
-        lambda known: _configuration(args, known)
+    files = pulumi.Output.all(**{key: backend.address for key, backend in args.backends.items()}).apply(
+        lambda known: _files(args, known)
     )
     configuration = place.declare(
         f"{resource}-configuration",
         ("v1", "ConfigMap"),
-        text.apply(lambda known: f"{name}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"),
-        {"data": {router.FILE: text}, "immutable": True},
+        files.apply(lambda known: f"{name}-{hashlib.sha256(''.join(known.values()).encode()).hexdigest()[:8]}"),
+        {"data": files, "immutable": True},
         parent,
         labels=args.labels,
         after=after,
@@ -97,8 +96,8 @@ def declare(
     )
 
 
-def _configuration(args: RouterArgs, addresses: Mapping[str, str]) -> str:
-    return router.configuration(
+def _files(args: RouterArgs, addresses: Mapping[str, str]) -> dict[str, str]:
+    return router.files(
         args.service,
         {key: backend.weight for key, backend in args.backends.items()},
         addresses,
@@ -115,7 +114,7 @@ def _template(args: RouterArgs, configuration: str, image: str, certificate: str
         {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
     ]
     mounts: list[dict[str, Any]] = [
-        {"name": "configuration", "mountPath": _FOLDER, "readOnly": True},
+        {"name": "configuration", "mountPath": router.FOLDER, "readOnly": True},
         {"name": "run", "mountPath": RUNTIME},
     ]
     if certificate is not None:
@@ -129,7 +128,7 @@ def _template(args: RouterArgs, configuration: str, image: str, certificate: str
         "name": "router",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": router.command(_FOLDER),
+        "command": router.command(),
         "ports": [
             {"name": "http", "containerPort": router.PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": router.METRICS_PORT, "protocol": "TCP"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from provider.router import refusal
 from provider.router.configuration import Deployment, Service, server_seconds, structure
 from provider.router.container import RUNTIME, global_configuration
 
@@ -16,6 +17,8 @@ PORT = 8080
 """Where a router listens for clients, in its pods."""
 METRICS_PORT = 8404
 """Where it listens for Prometheus, and tells that it works."""
+FOLDER = "/etc/slipway-haproxy"
+"""Where its pods have the files."""
 FILE = "haproxy.cfg"
 _HEALTH = "  http-request return status 200 if { path /ready }\n"
 # A Service stands for several pods: one that cannot be connected to says little of the others, and the next try is of
@@ -23,10 +26,18 @@ _HEALTH = "  http-request return status 200 if { path /ready }\n"
 _CHECK = "check inter 1s fall 3 rise 1"
 
 
+def files(
+    name: str, weights: Mapping[str, int], addresses: Mapping[str, str], *, tls: bool, scoring_timeout_ms: int
+) -> dict[str, str]:
+    """The files in `FOLDER`, by name. For the arguments see `configuration`."""
+    text = configuration(name, weights, addresses, tls=tls, scoring_timeout_ms=scoring_timeout_ms)
+    return {FILE: text, refusal.FILE: refusal.script()}
+
+
 def configuration(
     name: str, weights: Mapping[str, int], addresses: Mapping[str, str], *, tls: bool, scoring_timeout_ms: int
 ) -> str:
-    """The whole file. `weights` are percents by deployment, `addresses` HOST:PORT by deployment."""
+    """The whole file of HAProxy. `weights` are percents by deployment, `addresses` HOST:PORT by deployment."""
     service = Service(
         name=name,
         port=PORT,
@@ -51,11 +62,11 @@ def configuration(
 
 
 def _global() -> str:
-    text = global_configuration(f"0.0.0.0:{METRICS_PORT}")
+    text = global_configuration(f"0.0.0.0:{METRICS_PORT}", FOLDER)
     marker = "  http-request return status 404\n"
     return text.replace(marker, _HEALTH + marker)
 
 
-def command(folder: str) -> list[str]:
-    """The container's entry point, whole. `folder` has the file."""
-    return ["haproxy", "-W", "-S", f"{RUNTIME}/master.sock,mode,600", "-f", f"{folder}/{FILE}"]
+def command() -> list[str]:
+    """The container's entry point, whole."""
+    return ["haproxy", "-W", "-S", f"{RUNTIME}/master.sock,mode,600", "-f", f"{FOLDER}/{FILE}"]

@@ -13,18 +13,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from provider.router.container import CONFIGURATION
-from provider.router.refusal import NO_KEY, WRONG_KEY
+from provider.router.refusal import HEADER, NO_DEPLOYMENT, NO_KEY, WRONG_KEY
 
 SERVICES = f"{CONFIGURATION}/services"
 KEYS = f"{CONFIGURATION}/keys"
 CERTIFICATES = f"{CONFIGURATION}/certificates"
 
-HEADER = "azureml-model-deployment"
-"""The request header that picks a deployment, whatever the weights; the name is Azure's."""
 MARK = "SLIPWAY_ROUTE_"
 """Begins the environment variable by which a running process tells which structure of a service it has loaded."""
-
-UNKNOWN_DEPLOYMENT = f"There is no deployment of the name in the header {HEADER}."
 
 _MOST_WEIGHT = 256
 _BEYOND_SCORING_SECONDS = 5
@@ -162,8 +158,7 @@ def structure(service: Service) -> str:
     known = " ".join(deployment.name for deployment in service.deployments)
     named = f"req.fhdr({HEADER})"
     lines.append(
-        f"  http-request return status 404 content-type application/json string {_json('message', UNKNOWN_DEPLOYMENT)} "
-        f"if {{ {named} -m found }} !{{ {named} -m str {known} }}"
+        f"  http-request use-service lua.{NO_DEPLOYMENT} if {{ {named} -m found }} !{{ {named} -m str {known} }}"
     )
     lines += [
         f"  use_backend {service.name}:{deployment.name} if {{ {named} -m str {deployment.name} }}"
@@ -208,11 +203,6 @@ def _key_check(service: Service) -> list[str]:
         "http-response return status 200 if { var(txn.preflight) -m str /score } { status 405 }",
     ]
     return [f"  {line}" for line in lines]
-
-
-def _json(member: str, message: str) -> str:
-    """An error's body as one quoted word of HAProxy's language."""
-    return f'"{{\\"{member}\\":\\"{message}\\"}}"'
 
 
 def key_digests(keys: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provider.router.refusal import script
+from provider.router.refusal import FILE, script
 
 USER = 65532
 """User and group of the router. The services' containers have the group, and each its own user."""
@@ -26,11 +26,6 @@ HARD_STOP_MINUTES = 30
 LONGEST_SCORING_MS = (HARD_STOP_MINUTES - 1) * 60_000
 
 _HERE = Path(__file__).parent
-_REFUSALS = f"""
-global
-  lua-load-per-thread {RUNTIME}/refuse.lua
-"""
-"""Here alone: where keys are not the router's matter, there is nothing to refuse."""
 
 
 def command(metrics_port: int | None = None) -> list[str]:
@@ -38,7 +33,7 @@ def command(metrics_port: int | None = None) -> list[str]:
     numbers are on the socket `metrics.sock` in `RUNTIME` alone."""
     metrics = f"unix@{RUNTIME}/metrics.sock" if metrics_port is None else f"127.0.0.1:{metrics_port}"
     start = (_HERE / "start.sh").read_text()
-    return ["sh", "-c", start, "slipway-router", global_configuration(metrics) + _REFUSALS, script()]
+    return ["sh", "-c", start, "slipway-router", global_configuration(metrics, RUNTIME), script()]
 
 
 def health_command() -> list[str]:
@@ -51,10 +46,12 @@ def control(*arguments: str) -> list[str]:
     return ["sh", "-c", (_HERE / "control.sh").read_text(), "slipway-router", *arguments]
 
 
-def global_configuration(metrics: str) -> str:
-    """What holds for all services of a router. `metrics`: where it listens for Prometheus."""
+def global_configuration(metrics: str, folder: str) -> str:
+    """What holds for all services of a router. `metrics`: where it listens for Prometheus; `folder`: where the script
+    of its refusals is (`refusal.FILE`)."""
     text = (_HERE / "global.cfg").read_text()
     values = {"RUNTIME": RUNTIME, "METRICS": metrics, "HARD_STOP": f"{HARD_STOP_MINUTES}m"}
+    values["REFUSALS"] = f"{folder}/{FILE}"
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text

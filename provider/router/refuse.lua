@@ -30,3 +30,4 @@ end
 
 refuse("@NO_KEY@", 401, "@MISSING@", { "www-authenticate", "Bearer" })
 refuse("@WRONG_KEY@", 403, "@WRONG@")
+refuse("@NO_DEPLOYMENT@", 404, "@UNKNOWN@")

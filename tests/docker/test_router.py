@@ -22,8 +22,7 @@ import pytest
 from provider.certificates import issue
 from provider.certificates.issue import Issued
 from provider.resource import ResourceError
-from provider.router.configuration import HEADER
-from provider.router.refusal import MISSING, WRONG
+from provider.router.refusal import HEADER, MISSING, UNKNOWN_DEPLOYMENT, WRONG
 from provider.router.router import Router
 from tests.docker.engine import free_port
 from tests.docker.routed import Box, Routed, ask, failure, wait_for
@@ -254,26 +253,36 @@ def test_no_way_round_the_keys(box: Box, port: int, path: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
-@pytest.mark.parametrize("key", [(), ("--header", "Authorization: Bearer wrong")])
+@pytest.mark.parametrize(
+    ("headers", "status", "message"),
+    [
+        ((), 401, MISSING),
+        (("Authorization: Bearer wrong",), 403, WRONG),
+        (("Authorization: Bearer good", f"{HEADER}: red"), 404, UNKNOWN_DEPLOYMENT),
+    ],
+)
 def test_a_large_request_is_refused_and_not_cut_off(
-    box: Box, port: int, authority: Issued, tmp_path: Path, version: str, key: tuple[str, ...]
+    box: Box,
+    port: int,
+    authority: Issued,
+    tmp_path: Path,
+    version: str,
+    headers: tuple[str, ...],
+    status: int,
+    message: str,
 ) -> None:
     box.serve("r1")
     Routed(box.inputs(port, box.deployment("blue", 100, "r1"), primaryKey="good", **certificate_of(authority)))
     (tmp_path / "ca.pem").write_text(authority.certificate)
     (tmp_path / "body").write_bytes(bytes(5_000_000))
     command = ["curl", "-sS", version, "--cacert", str(tmp_path / "ca.pem"), "--data-binary", f"@{tmp_path / 'body'}"]
-    command += ["--write-out", "\n%{http_code} %{http_version}", *key, f"https://127.0.0.1:{port}/score"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command += [argument for header in headers for argument in ("--header", header)]
+    command += ["--write-out", "\n%{http_code} %{http_version}", f"https://127.0.0.1:{port}/score"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     body, _, told = done.stdout.rpartition("\n")
-    assert json.loads(body) == {"message": WRONG if key else MISSING}
-    assert told == f"{403 if key else 401} {'2' if version == '--http2' else '1.1'}"
+    assert json.loads(body) == {"message": message}
+    assert told == f"{status} {'2' if version == '--http2' else '1.1'}"
 
 
 def test_no_key_is_on_the_host(box: Box, port: int, authority: Issued) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provider.router.cluster import command, configuration
+from provider.router.cluster import command, configuration, files
 
 ADDRESSES = {"blue": "10.96.0.7:80", "green": "[fd00::7]:80"}
 
@@ -29,10 +29,19 @@ def test_the_deployments_share_requests_by_weight() -> None:
 
 
 def test_the_header_picks_a_deployment_as_on_a_docker_host() -> None:
-    whole = text()
+    told = files("mnist", {"blue": 90, "green": 10}, ADDRESSES, tls=False, scoring_timeout_ms=60_000)
+    whole = told["haproxy.cfg"]
 
+    assert whole == text()
     assert "use_backend mnist:green if { req.fhdr(azureml-model-deployment) -m str green }" in whole
-    assert "There is no deployment of the name in the header azureml-model-deployment." in whole
+    assert (
+        "http-request use-service lua.slipway.no-deployment if { req.fhdr(azureml-model-deployment) -m found } "
+        "!{ req.fhdr(azureml-model-deployment) -m str blue green }"
+    ) in whole
+    assert "lua-load-per-thread /etc/slipway-haproxy/refuse.lua" in whole
+    assert (
+        'refuse("slipway.no-deployment", 404, "There is no deployment of the name in the header' in told["refuse.lua"]
+    )
     assert [line for line in backend(whole, "mnist:green") if line.startswith("server ")] == [
         "server green [fd00::7]:80 weight 1 check inter 1s fall 3 rise 1"
     ]
@@ -64,4 +73,4 @@ def test_it_tells_that_it_works_whatever_the_services_do() -> None:
 
 
 def test_it_is_started_with_the_mounted_file() -> None:
-    assert command("/etc/there")[-2:] == ["-f", "/etc/there/haproxy.cfg"]
+    assert command()[-2:] == ["-f", "/etc/slipway-haproxy/haproxy.cfg"]

@@ -64,7 +64,7 @@ def test_keys_are_asked_for_before_anything_else_is_done() -> None:
     guarded = configuration(service(guarded=True))
     assert "sha2(256),hex -m str -f /etc/slipway-router/keys/mnist.acl\n" in guarded
     assert guarded.index("use-service") < guarded.index("del-header authorization") < guarded.index("use_backend")
-    assert "use-service" not in configuration(service())
+    assert "slipway.no-key" not in configuration(service())
 
 
 def test_the_router_waits_longer_than_the_server() -> None:
