@@ -17,6 +17,8 @@ from infra.problems import Problem, near
 GPU = "gpu"
 """The accelerator that Azure's `gpuCores` counts."""
 DEFAULT_GPU = "nvidia.com/gpu"
+ADAPTER = "slipway-metrics"
+"""What the objects of an adapter for metrics are called."""
 ROUTER = "router"
 """What a service's router is called after it; no deployment of a service can have that name."""
 _LONGEST_NAME = 63
@@ -86,6 +88,7 @@ def check(
         yield from _replicas(use, services[use.name], file)
         yield from _names(use, file)
     yield from _shared_namespaces(targets, workspace, file)
+    yield from _adapters(targets, file)
     yield from _shared_names(uses, file)
     yield from _shared_hosts(uses, file)
 
@@ -194,6 +197,13 @@ def _names(use: _Use, file: str) -> Iterator[Problem]:
             "is what a Kubernetes target calls the service's own router; choose another name",
         )
     for name, whose in _objects(use).items():
+        if name == ADAPTER and use.target.metrics_adapter:
+            yield Problem(
+                file,
+                use.path,
+                f"the name {name!r}, {whose}, is that of the adapter of computeTargets.{use.target_name}; rename "
+                f"it, or remove metricsAdapter",
+            )
         if len(name) > _LONGEST_NAME:
             yield Problem(
                 file,
@@ -232,6 +242,20 @@ def _shared_hosts(uses: list[_Use], file: str) -> Iterator[Problem]:
                 f"{whose} for services.{owner} already, which stands behind the same computeTargets."
                 f"{use.target_name}; give each a cname or a dnsNameLabel of its own",
             )
+
+
+def _adapters(targets: Mapping[str, ComputeTarget], file: str) -> Iterator[Problem]:
+    owners: dict[tuple[str | None, str | None], str] = {}
+    for name, target in targets.items():
+        if isinstance(target, KubernetesTarget) and target.metrics_adapter:
+            owner = owners.setdefault((target.kubeconfig, target.context), name)
+            if owner != name:
+                yield Problem(
+                    file,
+                    f"computeTargets.{name}.metricsAdapter",
+                    f"stands beside that of computeTargets.{owner}: a cluster has one, which serves all its "
+                    f"namespaces; remove one of them",
+                )
 
 
 def _shared_namespaces(targets: Mapping[str, ComputeTarget], workspace: str, file: str) -> Iterator[Problem]:

@@ -253,19 +253,23 @@ class _Loader:
         """What images of services begin with, and what routers run, where there are any; they must fit."""
         uses = list(_image_uses(packages, services, targets))
         routed = list(_router_uses(services, targets))
-        if not uses and not routed:
+        adapters = _bringing_adapters(targets)
+        if not uses and not routed and not adapters:
             return None, None
         # Only a stack that makes images pays for looking.
         from infra.images import ImageFinder, platform_mistake, version_mistake
 
         finder = ImageFinder(images, self.made_images, self.report)
         router = finder.find("router", routed[0]) if routed else None
-        python = finder.find("python", uses[0].path) if uses else None
+        needed_by = [*(use.path for use in uses), *(f"computeTargets.{name}.metricsAdapter" for name in adapters)]
+        python = finder.find("python", needed_by[0]) if needed_by else None
         if python is None:
             return None, router
+        platforms = {f"computeTargets.{name}.platform": target.platform for name, target in adapters.items()}
+        for path, platform in {**platforms, **{use.platform_path: use.platform for use in uses}}.items():
+            if mistake := platform_mistake(python, platform):
+                self.report(path, mistake)
         for use in uses:
-            if mistake := platform_mistake(python, use.platform):
-                self.report(use.platform_path, mistake)
             environment = environments.get(use.environment)
             version = None if environment is None else environment.python_version
             if mistake := version_mistake(python, version, use.environment):
@@ -327,6 +331,15 @@ class _Loader:
 @cache
 def _adapter(model: Any) -> TypeAdapter[Any]:
     return TypeAdapter(model)
+
+
+def _bringing_adapters(targets: Mapping[str, config.ComputeTarget]) -> dict[str, config.KubernetesTarget]:
+    """The targets to which the stack brings an adapter for metrics."""
+    return {
+        name: target
+        for name, target in targets.items()
+        if isinstance(target, config.KubernetesTarget) and target.metrics_adapter
+    }
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ class _Stack:
                     self.root,
                     self.registry,
                     None if image is None else self._copied("router", image),
+                    (self._python_image[0], self._authority) if target.metrics_adapter else None,
                     lambda *args: targets.service_image(self.registry, *self._python_image, target.platform, *args),
                     self.workspace,
                 )

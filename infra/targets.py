@@ -88,10 +88,12 @@ def kubernetes(
     root: Path,
     registry: Registry,
     router: CopiedImage | None,
+    adapter: tuple[CopiedImage, sdk.CertificateAuthority] | None,
     images: ImageSource,
     parent: pulumi.Resource,
 ) -> ComputeTarget:
-    """A cluster, with the provider for it. `router`: the image, where a service there has a router."""
+    """A cluster, with the provider for it. `router`: the image, where a service there has a router; `adapter`: an image
+    with Python and who signs its certificate, where the stack brings an adapter for metrics."""
     from components.targets.cluster_settings import Gateway, Ingress
     from components.targets.kubernetes import KubernetesTarget, KubernetesTargetArgs
     from components.targets.objects import ClusterProvider
@@ -119,6 +121,7 @@ def kubernetes(
         "limits": {} if limits is None else limits.model_dump(by_alias=True),
         "network_policy": target.network_policy,
         "router_image": None if router is None else router.reference,
+        "metrics_adapter": None if adapter is None else {"image": adapter[0].reference, "authority": adapter[1]},
         "images": images,
     }
     return KubernetesTarget(name, args, pulumi.ResourceOptions(parent=parent, providers=[provider]))

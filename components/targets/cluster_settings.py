@@ -13,6 +13,8 @@ from provider import sdk
 
 IN_FLIGHT: Final = "slipway_requests_in_flight"
 """The scoring server's own name for the requests that it has read and not answered."""
+CUSTOM_METRICS: Final = "custom.metrics.k8s.io"
+"""The group of the API that tells autoscalers of such."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class AutoScaling:
     @property
     def api(self) -> str:
         """The group of the API that tells the autoscaler."""
-        return "metrics.k8s.io" if self.requests is None else "custom.metrics.k8s.io"
+        return "metrics.k8s.io" if self.requests is None else CUSTOM_METRICS
 
     def metric(self) -> dict[str, Any]:
         """As a HorizontalPodAutoscaler has it."""

@@ -22,6 +22,7 @@ import pulumi
 from components.targets import pods
 from components.targets.base import STATES, Deployed, Deployment, ImageSource, Service
 from components.targets.cluster_entry import Behind, Entry, Exposure, Front
+from components.targets.cluster_metrics import Adapter, AdapterArgs
 from components.targets.cluster_settings import AutoScaling, Gateway, Ingress, KubernetesSettings, PullAccess
 from components.targets.objects import SKIP_AWAIT, ClusterObject, Place, disruption_budget
 from components.targets.pods import Placement, Pod, Resources, Sample
@@ -38,6 +39,15 @@ _STARTUP_SECONDS = 300
 _LONGEST_WAIT_SECONDS = 172_800
 _PRIVILEGED = 1023
 """The last port that is not everybody's to listen on."""
+
+
+class MetricsAdapter(TypedDict):
+    """What an adapter for the cluster's autoscalers needs."""
+
+    image: pulumi.Input[str]
+    """An image with Python, `HOST/REPOSITORY@DIGEST`."""
+    authority: sdk.CertificateAuthority
+    """Signs the certificate that the API server is shown."""
 
 
 class KubernetesTargetArgs(TypedDict):
@@ -68,6 +78,8 @@ class KubernetesTargetArgs(TypedDict):
     """Whether nothing but requests to services is let in; it is where this is not given."""
     router_image: NotRequired[pulumi.Input[str] | None]
     """The router's image, `HOST/REPOSITORY@DIGEST`, where a service needs one."""
+    metrics_adapter: NotRequired[MetricsAdapter | None]
+    """Where the stack brings what serves the requests in flight to the cluster's autoscalers."""
     images: ImageSource
     """Makes the services' images."""
 
@@ -125,6 +137,7 @@ class KubernetesTarget(pulumi.ComponentResource):
         level = args.get("pod_security")
         self._place = place if level is None else dataclasses.replace(place, made=self._namespace(name, place, level))
         self._shared = [*self._account(name, args.get("pull_access")), *self._rules(name, args)]
+        self._metrics = self._adapter(name, args)
         self.register_outputs({"namespace": args["namespace"]})
 
     # -- what services share
@@ -170,6 +183,20 @@ class KubernetesTarget(pulumi.ComponentResource):
             self._place.declare(f"{name}-{what}", kind, object_name, {"spec": spec}, self)
             for what, kind, object_name, spec in rules
         ]
+
+    def _adapter(self, name: str, args: KubernetesTargetArgs) -> list[ClusterObject]:
+        """What serves the requests in flight, where the stack brings it: autoscalers come after it."""
+        given = args.get("metrics_adapter")
+        if given is None:
+            return []
+        made_of = AdapterArgs(
+            given["image"],
+            given["authority"],
+            self._placement,
+            self._pull_secret,
+            network_policy=args.get("network_policy", True),
+        )
+        return Adapter(self._place, f"{name}-metrics", made_of, self, self._shared).declare()
 
     # -- services
 
@@ -364,6 +391,7 @@ class KubernetesTarget(pulumi.ComponentResource):
 
     def _autoscaler(self, wanted: _Wanted, scaling: AutoScaling, made: ClusterObject) -> dict[str, Any]:
         """Declares what says how many pods there are; returns what `Endpoint` needs to see whether it can."""
+        provided = [] if scaling.requests is None else self._metrics
         declared = self._place.declare(
             f"{wanted.name}-autoscaler",
             ("autoscaling/v2", "HorizontalPodAutoscaler"),
@@ -372,9 +400,10 @@ class KubernetesTarget(pulumi.ComponentResource):
             wanted.parent,
             labels=wanted.labels,
             annotations=SKIP_AWAIT,
-            after=[made],
+            after=[made, *provided],
         )
-        return {"name": declared.name, "api": scaling.api}
+        # A preview is not to miss what the stack itself brings.
+        return {"name": declared.name, "api": scaling.api, **({"provided": True} if provided else {})}
 
 
 def _port_forward(cluster: Mapping[str, str], namespace: str, service: Service) -> dict[str, Any]:

@@ -195,7 +195,7 @@ class Pod:
                 "failureThreshold": self.liveness.failures,
                 "terminationGracePeriodSeconds": _HUNG_GRACE,
             },
-            "lifecycle": {"preStop": _exec("-c", f"import time; time.sleep({STOP_SECONDS})")},
+            "lifecycle": {"preStop": PAUSE},
             "volumeMounts": [
                 {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a file system of the pod's own
                 *(
@@ -212,7 +212,7 @@ class Pod:
             *("" if sample is None else f"{_SAMPLE}/{_SAMPLE_FILE}", "" if self.keys is None else KEYS_FILE),
         )
         return {
-            **_exec("-c", _PROBE, *arguments),
+            **in_python("-c", _PROBE, *arguments),
             "periodSeconds": 1,
             "timeoutSeconds": 60 + _PATIENCE_SECONDS,
             "failureThreshold": math.ceil(self.startup_seconds / _PATIENCE_SECONDS),
@@ -275,8 +275,13 @@ def _files(member: str, name: str) -> dict[str, Any]:
     return {member: name, "defaultMode": 0o440}
 
 
-def _exec(*arguments: str) -> dict[str, Any]:
+def in_python(*arguments: str) -> dict[str, Any]:
+    """A command of a probe or a hook, by the Python of the image."""
     return {"exec": {"command": ["python3", "-I", "-S", *arguments]}}
+
+
+PAUSE: Final = in_python("-c", f"import time; time.sleep({STOP_SECONDS})")
+"""Before a pod is told to end: until then everybody has heard that it goes."""
 
 
 def cpu_quantity(cpus: float) -> str:

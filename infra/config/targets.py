@@ -216,6 +216,9 @@ class KubernetesTarget(Section):
     `gpuCores` counts, nvidia.com/gpu by default."""
     network_policy: bool = True
     """Whether NetworkPolicies let nothing but requests to the services in."""
+    metrics_adapter: bool = False
+    """Whether an adapter is brought that serves the pods' requests in flight to the cluster's autoscalers, as
+    `custom.metrics.k8s.io`: one a cluster, for all its namespaces, where nobody else serves that."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "restricted"
     """The level that a namespace made here enforces; the pods themselves keep to `restricted`."""
 

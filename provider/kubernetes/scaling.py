@@ -18,13 +18,15 @@ from provider.kubernetes.objects import Object, moment, seconds_since, status_of
 REASON: Final = "NotScaling"
 _LATE_SECONDS: Final = 90.0
 """How long figures of new pods may be missing: they are gathered each 15 to 60 s."""
+LOOK_SECONDS: Final = 20.0
+"""How soon an autoscaler has looked again: it does so every 15 s."""
 _ANSWER_SECONDS: Final = 10.0
 _SWITCHED_OFF: Final = "ScalingDisabled"
 """What the controller says of a service without pods, which has a state of its own."""
 _MISSING: Final[Mapping[str, str]] = {
     "custom.metrics.k8s.io": (
-        'install an adapter that serves slipway_requests_in_flight of pods (docs/kubernetes.md, "Scaling by requests '
-        'in flight"), or scale by CPU: autoScaler.metric: cpu'
+        "have the stack bring an adapter (metricsAdapter: true on the compute target), install another one that serves "
+        'slipway_requests_in_flight of pods (docs/kubernetes.md, "Scaling by requests in flight"), or scale by CPU'
     ),
     "metrics.k8s.io": "install metrics-server in the cluster (https://github.com/kubernetes-sigs/metrics-server)",
 }

@@ -69,6 +69,7 @@ class KubernetesTarget:
         self._namespace: str = self._target["namespace"]
         self._deployment: str = self._target["deployment"]
         self._retried: datetime | None = None
+        self._blind_since: float | None = None
         self._looks: dict[str, tuple[str, datetime, of_pods.Details]] = {}
         self._last: tuple[str, float, Observation] | None = None
 
@@ -103,9 +104,9 @@ class KubernetesTarget:
 
     async def observe(self, *, waiting: bool = False) -> Observation | None:
         """How the rollout is; None where there is no Deployment."""
-        return await asyncio.to_thread(self._observe)
+        return await asyncio.to_thread(self._observe, waiting)
 
-    def _observe(self) -> Observation | None:
+    def _observe(self, waiting: bool) -> Observation | None:
         cluster = self._cluster()
         deployment = cluster.find(self._path("deployments", self._deployment, group=_APPS))
         if deployment is None:
@@ -114,15 +115,15 @@ class KubernetesTarget:
         last = self._last
         if last is not None and last[0] == version and time.monotonic() - last[1] < _ALL_SECONDS:
             return last[2]
-        found = self._observed(cluster, deployment)
+        found = self._observed(cluster, deployment, waiting)
         self._last = None if version is None else (version, time.monotonic(), found)
         return found
 
-    def _observed(self, cluster: Cluster, deployment: Object) -> Observation:
+    def _observed(self, cluster: Cluster, deployment: Object, waiting: bool) -> Observation:
         rollout = self._looked_into(cluster, self._rollout(cluster, deployment))
         found = self._judged(condition(rollout))
         return Observation(
-            condition=self._scaled(cluster, found.condition),
+            condition=self._scaled(cluster, found.condition, waiting),
             desired=rollout.desired,
             serving=serving(rollout, self._revision),
             earlier=found.hopeless
@@ -132,15 +133,19 @@ class KubernetesTarget:
             hopeless=found.hopeless,
         )
 
-    def _scaled(self, cluster: Cluster, found: Condition) -> Condition:
-        """The condition of a service that serves, with what its autoscaler lacks."""
+    def _scaled(self, cluster: Cluster, found: Condition, waiting: bool) -> Condition:
+        """The condition of a service that serves, with what its autoscaler lacks.
+
+        Who waits gives the autoscaler the time to look again: what it lacked may have come just now."""
         scaler = self._target.get("autoscaler")
         if scaler is None or found.state != "Healthy":
             return found
         api = scaling.look(cluster, scaler["api"])
         cause = None if api is None else scaling.missing(api)
-        if cause is None:
-            cause = self._blind(cluster, scaler["name"])
+        if cause is None and (cause := self._blind(cluster, scaler["name"])) is not None:
+            self._blind_since = self._blind_since or time.monotonic()
+            if waiting and time.monotonic() - self._blind_since < scaling.LOOK_SECONDS:
+                return Condition("Transitioning", cause.reason, f"{found.message}; {cause.message}", cause)
         if cause is None:
             return found
         return Condition(found.state, cause.reason, f"{found.message}; {cause.message}", cause)

@@ -13,6 +13,7 @@ import pulumi
 import pytest
 from pulumi.runtime.mocks import MockMonitor
 
+from components import targets
 from components.targets.cluster_settings import IN_FLIGHT
 from infra.config import (
     AutoScaler,
@@ -539,6 +540,93 @@ def test_an_endpoint_sees_the_autoscaler_that_was_declared(recorder: Recorder) -
     target = only(recorder, ENDPOINT)["target"]
     assert target["autoscaler"] == {"name": "mnist", "api": "metrics.k8s.io"}
     assert "replicas" not in target
+
+
+def test_an_adapter_comes_before_the_autoscaler_and_is_part_of_the_api_while_it_answers(
+    recorder: Recorder, requests: dict[str, Any]
+) -> None:
+    scaler = AutoScaler(metric="requestsInFlight")
+    settings = KubernetesDeployment(auto_scaler=scaler, max_concurrent_requests_per_container=1)
+    declared(recorder, a_plan(settings, target={"metricsAdapter": True}))
+
+    def after(name: str) -> set[str]:
+        return {str(urn).rpartition("::")[2] for urn in requests[name].dependencies}
+
+    services = inputs(recorder, "kubernetes:apiregistration.k8s.io/v1:APIService")
+    assert {name: body["metadata"]["name"] for name, body in services.items()} == {
+        "aks-metrics-api-v1beta1": "v1beta1.custom.metrics.k8s.io",
+        "aks-metrics-api-v1beta2": "v1beta2.custom.metrics.k8s.io",
+    }
+    spec = services["aks-metrics-api-v1beta2"]["spec"]
+    assert spec["service"] == {"name": "slipway-metrics", "namespace": "models", "port": 443}
+    assert base64.b64decode(spec["caBundle"]) == b"authority"
+    assert after("aks-metrics-api-v1beta1") >= {"aks-metrics-deployment", "aks-metrics-service"}
+    assert after("aks-metrics-api-v1beta2") >= {"aks-metrics-api-v1beta1"}, "nothing is taken over from another one"
+    assert after("mnist-default-autoscaler") >= {"aks-metrics-api-v1beta2"}
+    assert only(recorder, ENDPOINT)["target"]["autoscaler"]["provided"] is True
+    beyond = [name for name, request in requests.items() if name.startswith("aks-metrics") and not request.deletedWith]
+    assert {name.removeprefix("aks-metrics-") for name in beyond} == {
+        *("api-v1beta1", "api-v1beta2", "role", "pods", "reader", "certificate", "deployment"),
+    }, "what is outside the namespace does not go with it, and the pods go before"
+
+
+def test_an_adapter_may_list_pods_and_read_who_the_api_server_is(recorder: Recorder) -> None:
+    declared(recorder, a_plan(target={"metricsAdapter": True}))
+
+    rights = "kubernetes:rbac.authorization.k8s.io/v1"
+    role = only(recorder, f"{rights}:ClusterRole")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    account = [{"kind": "ServiceAccount", "name": "slipway-metrics", "namespace": "models"}]
+    of_pods, reader = only(recorder, f"{rights}:ClusterRoleBinding"), only(recorder, f"{rights}:RoleBinding")
+    assert of_pods["subjects"] == reader["subjects"] == account
+    assert of_pods["roleRef"]["name"] == role["metadata"]["name"] == "slipway-metrics-models"
+    assert reader["metadata"]["namespace"] == "kube-system"
+    assert reader["roleRef"]["name"] == "extension-apiserver-authentication-reader"
+
+
+def test_an_adapter_s_pods_have_no_more_rights_than_others(recorder: Recorder) -> None:
+    registry = ExternalRegistry(
+        kind="external", address="registry.example.org", username="u", password=SecretReference(secret="password")
+    )
+    pulumi.runtime.set_config("slipway:password", "canary")
+    declared(recorder, a_plan(target={"metricsAdapter": True, "nodeSelector": {"pool": "models"}}, registry=registry))
+
+    spec, others = pod(recorder, "aks-metrics-deployment"), pod(recorder)
+    same = ("securityContext", "imagePullSecrets", "nodeSelector")
+    assert {key: spec[key] for key in same} == {key: others[key] for key in same}
+    assert (spec["serviceAccountName"], spec["automountServiceAccountToken"]) == ("slipway-metrics", True)
+    (adapter,) = spec["containers"]
+    assert adapter["securityContext"] == container(recorder)["securityContext"]
+    assert adapter["image"] == "registry/base@sha256:base", "the one that services begin with"
+    assert adapter["command"] == [
+        *("python3", "-I", "-S", "/run/slipway-metrics/adapter.py", "8443", "/run/slipway-metrics-tls", "5001")
+    ]
+    policy = inputs(recorder, "kubernetes:networking.k8s.io/v1:NetworkPolicy")["aks-metrics-policy"]["spec"]
+    assert policy["ingress"] == [{"ports": [{"protocol": "TCP", "port": 8443}]}]
+    labels = inputs(recorder, DEPLOYMENT)["aks-metrics-deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"] == labels
+
+
+def test_another_program_or_certificate_of_an_adapter_makes_new_pods(recorder: Recorder) -> None:
+    declared(recorder, a_plan(target={"metricsAdapter": True}))
+
+    volumes = {item["name"]: item for item in pod(recorder, "aks-metrics-deployment")["volumes"]}
+    program = inputs(recorder, CONFIG_MAP)["aks-metrics-program"]
+    content = program["data"]["adapter.py"]
+    assert content == (Path(targets.__file__).parent / "metrics_adapter.py").read_text()
+    assert program["metadata"]["name"] == f"slipway-metrics-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    assert volumes["program"]["configMap"]["name"] == program["metadata"]["name"]
+    secret = inputs(recorder, SECRET)["aks-metrics-tls"]
+    assert secret_of(secret, "tls.key") == "key"
+    assert volumes["tls"]["secret"]["secretName"] == secret["metadata"]["name"]
+    names = only(recorder, "slipway:index:Certificate")["names"]
+    assert names == ["slipway-metrics.models.svc"], "by which the API server reaches it"
+
+
+def test_there_is_no_adapter_unless_it_is_asked_for(recorder: Recorder) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(auto_scaler=AutoScaler())))
+
+    assert not [key for key in recorder.registered if "APIService" in key or "ClusterRole" in key]
 
 
 def test_a_switched_off_autoscaler_is_none(recorder: Recorder) -> None:

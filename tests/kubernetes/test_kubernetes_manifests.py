@@ -20,6 +20,8 @@ from tests.components.test_kubernetes_target import INGRESS, SPLIT, a_deployment
 SECRET = "4dabf18193072939515e22adb298388d"
 """The key of an object that wraps a secret."""
 PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
+WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding", "APIService"}
+"""Kinds that are in no namespace."""
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
@@ -85,6 +87,7 @@ def manifests(tmp_path: Path, *, keys: bool, ingress: bool, split: bool) -> list
         "nodeSelector": {"pool": "models"},
         "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}],
         **(INGRESS if ingress else {"expose": "loadBalancer"}),
+        "metricsAdapter": split,
     }
     recorder = Recorder()
     pulumi.runtime.set_mocks(recorder, project="slipway", stack="test")
@@ -97,8 +100,8 @@ def posted(api: client.ApiClient, namespace: str, body: dict[str, Any]) -> str:
     """What the API server has against an object, or warns of; nothing where all is well."""
     kind, version = body["kind"], body["apiVersion"]
     root = f"/api/{version}" if "/" not in version else f"/apis/{version}"
-    place = f"{root}/namespaces" if kind == "Namespace" else f"{root}/namespaces/{namespace}/{_plural(kind)}"
-    if kind != "Namespace":
+    place = f"{root}/{_plural(kind)}" if kind in WIDE else f"{root}/namespaces/{namespace}/{_plural(kind)}"
+    if kind not in WIDE:
         body = {**body, "metadata": {**body["metadata"], "namespace": namespace}}
     _, _, headers = api.call_api(
         place,
@@ -125,7 +128,10 @@ def _plural(kind: str) -> str:
         ),
         (
             {"keys": False, "ingress": False, "split": True},
-            {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "Namespace"},
+            {
+                *{"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "RoleBinding"},
+                *WIDE,
+            },
         ),
     ],
 )
@@ -149,11 +155,11 @@ def test_every_pod_is_taken_where_pods_are_restricted(api: client.ApiClient, res
         if body["kind"] == "Deployment"
     ]
 
-    assert len(templates) == 4, "one, and blue and green with a router"
+    assert len(templates) == 5, "one, and blue and green with a router and an adapter"
     for number, template in enumerate(templates):
         # Whose account and priority they are is no matter of their rights, and neither is there.
         spec = {**template["spec"], "serviceAccountName": "default"}
-        del spec["priorityClassName"]
+        spec.pop("priorityClassName", None)
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"pod-{number}"}, "spec": spec}
         assert posted(api, restricted, body) == ""
 

@@ -514,3 +514,40 @@ def test_the_cluster_that_was_made_here_is_taken_where_nothing_names_one(
     assert made_kubeconfig(KubernetesTarget(kind="kubernetes", context="prod"), project) is None
     monkeypatch.setenv("KUBECONFIG", "/elsewhere")
     assert made_kubeconfig(target, project) is None
+
+
+def test_a_cluster_has_one_adapter(project: Path) -> None:
+    sections = configuration({"metricsAdapter": True, "context": "prod"})
+    other = {"kind": "kubernetes", "metricsAdapter": True}
+    sections["computeTargets"]["same"] = {**other, "context": "prod", "namespace": "others"}
+    sections["computeTargets"]["another"] = {**other, "context": "trial", "namespace": "models"}
+
+    assert mistakes(project, sections) == [
+        "computeTargets.same.metricsAdapter: stands beside that of computeTargets.aks: a cluster has one, which serves "
+        "all its namespaces; remove one of them"
+    ]
+
+
+def test_an_adapter_has_its_name_and_an_image(project: Path) -> None:
+    sections = configuration({"metricsAdapter": True})
+    sections["services"]["slipway-metrics"] = sections["services"].pop("mnist")
+
+    assert mistakes(project, sections) == [
+        "services.slipway-metrics: the name 'slipway-metrics', the service's own, is that of the adapter of "
+        "computeTargets.aks; rename it, or remove metricsAdapter"
+    ]
+    del sections["services"]
+    assert loaded(project, sections).python_image is not None, "that is what it runs on"
+    (project / ".slipway" / "images" / "images.json").unlink()
+    (told,) = mistakes(project, sections)
+    assert told.startswith("images.python: is not set, and computeTargets.aks.metricsAdapter needs it: name one by its")
+
+
+def test_an_adapter_runs_where_its_image_does(project: Path) -> None:
+    sections = configuration({"metricsAdapter": True, "platform": "linux/arm64"})
+    del sections["services"]
+
+    (told,) = mistakes(project, sections)
+    assert told.startswith(
+        "computeTargets.aks.platform: the base image that was made on this machine is for linux/amd64"
+    )

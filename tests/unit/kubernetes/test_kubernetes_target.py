@@ -12,6 +12,7 @@ import pytest
 
 from provider.endpoint import Endpoint
 from provider.kubernetes import cluster as connecting
+from provider.kubernetes import scaling
 from provider.kubernetes import target as kubernetes
 from provider.kubernetes.target import KubernetesTarget
 from provider.local.probe import REVISION_HEADER, Answer, NoAnswerError
@@ -283,7 +284,10 @@ def scaler(active: str, reason: str, since: float, message: str = "no metrics re
 
 @pytest.mark.parametrize(
     ("group", "hint"),
-    [(CUSTOM, "install an adapter that serves slipway_requests_in_flight of pods"), ("metrics.k8s.io", "install metr")],
+    [
+        (CUSTOM, "have the stack bring an adapter (metricsAdapter: true on the compute target)"),
+        ("metrics.k8s.io", "install metr"),
+    ],
 )
 def test_a_service_that_cannot_scale_serves_and_says_so(
     group: str, hint: str, api: ApiServer, inputs: Properties
@@ -321,6 +325,27 @@ def test_what_the_autoscaler_cannot_read_is_told_in_its_words(api: ApiServer, in
     assert condition.message.endswith(
         "no pods are added under load: the autoscaler cannot read the load (FailedGetPodsMetric): no metrics returned"
     )
+
+
+def test_who_waits_lets_the_autoscaler_look_again(
+    api: ApiServer, inputs: Properties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holds(api, deployment(available=1), pod(ready=True))
+    serves(api)
+    monkeypatch.setattr(kubernetes, "_ALL_SECONDS", 0.0)
+    answers = [scaler("False", "FailedGetPodsMetric", 120), scaler("True", "ValidMetricFound", 0)]
+    api.answers[SCALER] = lambda: answers.pop(0)
+    target = KubernetesTarget(scaled(inputs))
+    first, second = (asyncio.run(target.observe(waiting=True)) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert (first.condition.state, first.condition.reason) == ("Transitioning", "NotScaling")
+    assert (second.condition.state, second.condition.reason) == ("Healthy", "Ready")
+    monkeypatch.setattr(scaling, "LOOK_SECONDS", 0.0)
+    answers = [scaler("False", "FailedGetPodsMetric", 120)]
+    third = asyncio.run(target.observe(waiting=True))
+    assert third is not None
+    assert (third.condition.state, third.condition.reason) == ("Healthy", "NotScaling")
 
 
 @pytest.mark.parametrize(
@@ -381,7 +406,7 @@ def test_what_is_missing_is_a_warning_with_what_to_do(
     holds(api, deployment(available=1), pod(ready=True))
     (said,) = _told(operation, scaled(inputs), preview=preview)
     assert said.startswith("service mnist: no pods are added under load: this cluster does not serve custom.metrics")
-    assert "What to do: install an adapter" in said
+    assert "What to do: have the stack bring an adapter" in said
 
 
 def test_a_preview_says_nothing_of_what_the_stack_brings_or_cannot_know(api: ApiServer, inputs: Properties) -> None:
