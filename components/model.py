@@ -79,6 +79,7 @@ class Model(pulumi.ComponentResource):
                 "username": registry.username,
                 "password": registry.password,
                 "ca_certificate": registry.ca_certificate,
+                "port_forward": registry.port_forward,
                 "parallel": registry.parallel,
                 "name": args["name"],
                 "path": args["path"],

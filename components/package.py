@@ -90,6 +90,7 @@ class Package(pulumi.ComponentResource):
                 "username": registry.username,
                 "password": registry.password,
                 "ca_certificate": registry.ca_certificate,
+                "port_forward": registry.port_forward,
                 "parallel": registry.parallel,
             },
             registry.options_inside(self),

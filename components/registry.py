@@ -1,19 +1,25 @@
 """The container registry of a workspace, and what its tiers mean.
 
-Three kinds behind one class: an OCI image layout in the workspace's folder, a registry that runs on this machine, and
-one that is there already. What is stored asks for its `location` and how to reach it, and not for its kind.
+Four kinds behind one class: an OCI image layout in the workspace's folder, a registry that runs on this machine or in a
+Kubernetes cluster, and one that is there already. What is stored asks for its `location` and how to reach it, and not
+for its kind.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeVar
 
 import pulumi
 
 from provider import sdk
 
+if TYPE_CHECKING:
+    from components.cluster_registry import ClusterPlace
+
 Tier = Literal["Basic", "Standard", "Premium"]
-Kind = Literal["layout", "service", "external"]
+Kind = Literal["layout", "service", "cluster", "external"]
 T = TypeVar("T")
 _GIB = 2**30
 _MIB = 2**20
@@ -24,11 +30,11 @@ class TierLimits:
     """What a tier gives."""
 
     quota_bytes: int
-    """What may be stored."""
+    """What may be stored; in a cluster, the size of the volume."""
     cpus: float
-    """CPUs of a registry that runs here."""
+    """CPUs of a registry that runs here or in a cluster."""
     memory_bytes: int
-    """Memory of a registry that runs here."""
+    """Memory of a registry that runs here or in a cluster."""
     parallel: int
     """Layers that a client sends at once."""
     webhooks: int
@@ -53,7 +59,7 @@ class RegistryArgs(TypedDict):
     """Arguments of `Registry`."""
 
     kind: NotRequired[Kind]
-    """`layout` (by default), `service` or `external`."""
+    """`layout` (by default), `service`, `cluster` or `external`."""
     tier: Tier
     """Basic, Standard or Premium. It changes in place, with nothing lost."""
     home: pulumi.Input[str]
@@ -70,6 +76,8 @@ class RegistryArgs(TypedDict):
     """Signs the certificate of a registry here that others reach."""
     webhooks: NotRequired[Sequence[Mapping[str, Any]]]
     """Where its events go: `name`, `url`, `actions`, `scope` and `headers` of each."""
+    cluster: NotRequired[ClusterPlace | None]
+    """Where a registry in a cluster runs."""
     address: NotRequired[str | None]
     """Address of a registry that is there already: HOST[:PORT][/PATH]."""
     username: NotRequired[str | None]
@@ -86,11 +94,11 @@ class Registry(pulumi.ComponentResource):
     """A workspace's registry."""
 
     kind: Kind
-    """`layout`, `service` or `external`."""
+    """`layout`, `service`, `cluster` or `external`."""
     tier: Tier
     """The tier asked for."""
     location: pulumi.Output[str]
-    """Where it is: the folder of a layout, else an address."""
+    """Where it is: the folder of a layout, else an address; of one in a cluster that by which nodes know it."""
     quota_bytes: int | None
     """What may be stored, in bytes; None where that is not ours to say."""
     parallel: int | None
@@ -101,6 +109,8 @@ class Registry(pulumi.ComponentResource):
     """The user's password, a secret."""
     ca_certificate: pulumi.Output[str] | None
     """The certificates (PEM) to trust, where the registry's own is of no public authority."""
+    port_forward: Mapping[str, Any] | None
+    """How one in a cluster is reached from here, through the API server; None where its address is enough."""
     prefix: str
     """What repositories of this workspace begin with, where others store in the same registry: `prod/demo/`, or
     nothing."""
@@ -113,14 +123,17 @@ class Registry(pulumi.ComponentResource):
         self.quota_bytes = limits.quota_bytes
         self.parallel = None if self.kind == "layout" else limits.parallel
         self.username = self.password = self.ca_certificate = None
+        self.port_forward = None
         self.prefix = args.get("prefix", "")
-        self._service: sdk.RegistryService | None = None
+        self._service: pulumi.Resource | None = None
         below = pulumi.ResourceOptions(parent=self)
         match self.kind:
             case "layout":
                 self._in_a_layout(name, args, limits, below)
             case "service":
                 self._as_a_service(name, args, limits, below)
+            case "cluster":
+                self._in_a_cluster(name, args, limits)
             case "external":
                 self._elsewhere(args)
         self.register_outputs({"tier": self.tier, "location": self.location})
@@ -171,6 +184,18 @@ class Registry(pulumi.ComponentResource):
         self.location, self.username, self.password = service.address, service.username, service.password
         self._service = service
 
+    def _in_a_cluster(self, name: str, args: RegistryArgs, limits: TierLimits) -> None:
+        from components import cluster_registry  # only here: a stack without one need not wait for it
+        from provider.registry_host.cluster import USER
+
+        where = _needed(args.get("cluster"), "cluster", self.kind)
+        key = sdk.AccessKey(f"{name}-password", {"name": "registry"}, pulumi.ResourceOptions(parent=self))
+        self.location = pulumi.Output.from_input(where.address)
+        self.username = pulumi.Output.from_input(USER)
+        self.password = pulumi.Output.secret(key.key)
+        self.port_forward = where.port_forward
+        self._service = cluster_registry.declare(name, where, limits, self.password, self)
+
     def _elsewhere(self, args: RegistryArgs) -> None:
         self.location = pulumi.Output.from_input(_needed(args.get("address"), "address", self.kind))
         self.quota_bytes = None
@@ -184,8 +209,12 @@ class Registry(pulumi.ComponentResource):
     ) -> pulumi.ResourceOptions:
         """The options of a resource that is something in this registry.
 
-        What is in a registry that runs here goes with it: it is not asked to delete it first, and may be down."""
-        return pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on), deleted_with=self._service)
+        What is in a registry that runs here goes with it: it is not asked to delete it first, and may be down. Of one
+        in a cluster the address is known before it serves, and so it has to be waited for."""
+        needed = list(depends_on)
+        if self.port_forward is not None and self._service is not None:
+            needed.append(self._service)
+        return pulumi.ResourceOptions(parent=parent, depends_on=needed, deleted_with=self._service)
 
 
 def _needed(value: T | None, name: str, kind: str) -> T:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.config import Environment, LayoutRegistry, SecretReference
+from infra.config import ClusterRegistry, Environment, LayoutRegistry, SecretReference
 from infra.problems import Problem
 
 
@@ -84,4 +84,12 @@ def check_uses(local: Mapping[str, str], made: Mapping[str, str], registry: obje
                 path,
                 f"has the environment {environment!r}, which Docker builds and pushes to a registry, and this "
                 f"workspace's is an image layout; choose `kind: service` with a port, or `kind: external`",
+            )
+        elif isinstance(registry, ClusterRegistry):
+            yield Problem(
+                file,
+                path,
+                f"has the environment {environment!r}, which Docker builds and pushes to a registry, and no Docker "
+                f"engine reaches this workspace's, in a cluster; choose `kind: external`, or name an image in "
+                f"`images.python` that has what is needed",
             )

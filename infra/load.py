@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from infra import builds, clusters, config, hosts, preflight, references
+from infra import builds, cluster_registry, clusters, config, hosts, preflight, references
 from infra.config import (
     ContainerDeployment,
     ContainerResources,
@@ -98,6 +98,9 @@ class _Loader:
         self.problems += hosts.check(shaped, services, targets, workspace.name if workspace else "", self.file)
         self.problems += clusters.check(shaped, services, targets, workspace.name if workspace else "", self.file)
         self.problems += hosts.check_registry(targets, registry, self.file)
+        self.problems += cluster_registry.check(
+            registry, targets, known.targets, workspace.name if workspace else "", self.file
+        )
         self.problems += builds.check_uses(*_built_uses(packages, services, targets, environments), registry, self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
         self.problems += preflight.check_targets(targets, self.root, self.file)

@@ -18,7 +18,7 @@ from infra.config import (
     SecretReference,
     Workspace,
 )
-from infra.config.registry import ExternalRegistry, LayoutRegistry, ServiceRegistry
+from infra.config.registry import ClusterRegistry, ExternalRegistry, LayoutRegistry, ServiceRegistry
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class StackPlan:
     """All of a stack."""
 
     workspace: Workspace
-    registry: LayoutRegistry | ServiceRegistry | ExternalRegistry
+    registry: LayoutRegistry | ServiceRegistry | ClusterRegistry | ExternalRegistry
     compute_targets: Mapping[str, ComputeTarget]
     environments: Mapping[str, EnvironmentPlan]
     models: Mapping[str, Model]

@@ -72,7 +72,7 @@ def _clean(location: Sequence[str | int]) -> list[str | int]:
     return [part for part in location if not (isinstance(part, str) and (part in _BRANCHES or part == "[key]"))]
 
 
-_REGISTRIES = ("layout", "service", "external")
+_REGISTRIES = ("layout", "service", "cluster", "external")
 _BRANCHES = {
     "local",
     "container",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 
@@ -14,12 +14,15 @@ from components.image import ImageSource
 from components.registry import RegistryArgs
 from components.targets import ComputeTarget
 from components.webservice import DeploymentArgs
-from infra import config, targets
+from infra import cluster_registry, config, targets
 from infra.builds import BuildPlan
-from infra.config import ExternalRegistry, SecretReference, ServiceRegistry, Webhook
+from infra.config import ClusterRegistry, ExternalRegistry, SecretReference, ServiceRegistry, Webhook
 from infra.hosts import port_of
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, PackagePlan, ServicePlan, StackPlan
 from provider import sdk
+
+if TYPE_CHECKING:
+    from components.cluster_registry import ClusterPlace
 
 
 def deploy(plan: StackPlan, root: Path, home: Path, stack: str) -> dict[str, Any]:
@@ -65,6 +68,8 @@ class _Stack:
                 args["bind"] = registry.bind
                 args["authority"] = self._authority if registry.is_reached_by_others else None
                 args["webhooks"] = [self._webhook(name, webhook) for name, webhook in registry.webhooks.items()]
+            case ClusterRegistry():
+                args["cluster"] = self._registry_place(registry)
             case ExternalRegistry():
                 args["address"] = registry.address
                 args["prefix"] = f"{_repository_name(self.stack)}/{self.plan.workspace.name}/"
@@ -73,6 +78,21 @@ class _Stack:
                 if registry.ca_certificate is not None:
                     args["ca_certificate"] = (self.root / registry.ca_certificate).read_text(encoding="utf-8")
         return Registry("registry", args, self.below)
+
+    def _registry_place(self, registry: ClusterRegistry) -> ClusterPlace:
+        target = self.plan.compute_targets[registry.compute_target]
+        if not isinstance(target, config.KubernetesTarget):
+            raise ValueError(f"the registry runs in a cluster, and {registry.compute_target} is none")
+        provider = self._cluster_provider(registry.compute_target)
+        return targets.registry_place(registry, target, self.plan.workspace.name, self.root, provider)
+
+    @cache  # noqa: B019 - one stack in a process
+    def _cluster_provider(self, name: str) -> pulumi.ProviderResource:
+        """The provider of a target's cluster, for all that is there."""
+        target = self.plan.compute_targets[name]
+        if not isinstance(target, config.KubernetesTarget):
+            raise ValueError(f"{name} is no cluster")
+        return targets.cluster_provider(name, target, self.root, self.workspace)
 
     def _target(self, name: str) -> ComputeTarget:
         match self.plan.compute_targets[name]:
@@ -104,6 +124,7 @@ class _Stack:
                     None if image is None else self._copied("router", image),
                     (self._python_image[0], self._authority) if target.metrics_adapter else None,
                     lambda *args: targets.service_image(self.registry, *self._python_image, target.platform, *args),
+                    self._cluster_provider(name),
                     self.workspace,
                 )
 
@@ -280,11 +301,13 @@ class _Stack:
 
     def _registry_outputs(self) -> dict[str, Any]:
         registry = self.registry
-        outputs = {"kind": registry.kind, "tier": registry.tier, "location": registry.location}
-        if registry.kind != "service":
+        outputs: dict[str, Any] = {"kind": registry.kind, "tier": registry.tier, "location": registry.location}
+        if registry.kind not in ("service", "cluster"):
             return outputs
         if registry.ca_certificate is not None:
             outputs["caCertificate"] = registry.ca_certificate  # for whoever else is to trust it
+        if registry.port_forward is not None:
+            outputs["portForward"] = cluster_registry.command(registry.port_forward)
         # Of one that is there already, whoever deploys has them.
         return {**outputs, "username": registry.username, "password": registry.password}
 

@@ -11,11 +11,12 @@ import pulumi
 
 from components import CopiedImage, Registry, ServiceImage
 from components.targets import ComputeTarget, LocalTarget
-from infra import clusters, config
+from infra import cluster_registry, clusters, config
 from infra.config import ContainerDeployment, KubernetesDeployment, LivenessProbe, SecretReference
 from provider import sdk
 
 if TYPE_CHECKING:
+    from components.cluster_registry import ClusterPlace
     from components.targets.base import Deployment, ImageSource
     from components.targets.cluster_settings import AutoScaling, KubernetesSettings, PullAccess
     from components.targets.container import ContainerSettings
@@ -81,6 +82,46 @@ def container(
     return ContainerTarget(name, args, pulumi.ResourceOptions(parent=parent, providers=[provider]))
 
 
+def cluster_provider(
+    name: str, target: config.KubernetesTarget, root: Path, parent: pulumi.Resource
+) -> pulumi.ProviderResource:
+    """The kubernetes provider of a target's cluster."""
+    from components.targets.objects import ClusterProvider
+
+    return ClusterProvider(
+        f"{name}-cluster", kubeconfig_of(target, root), target.context, pulumi.ResourceOptions(parent=parent)
+    )
+
+
+def registry_place(
+    registry: config.ClusterRegistry,
+    target: config.KubernetesTarget,
+    workspace: str,
+    root: Path,
+    provider: pulumi.ProviderResource,
+) -> ClusterPlace:
+    """Where a registry in a target's cluster runs."""
+    from components.cluster_registry import ClusterPlace
+
+    return ClusterPlace(
+        workspace=workspace,
+        provider=provider,
+        cluster=_reached(target, root),
+        namespace=cluster_registry.namespace_of(registry, target, workspace),
+        make_namespace=registry.namespace is None,
+        image=registry.image,
+        node_port=registry.node_port,
+        storage_class=registry.storage_class,
+        placement=_placement(target),
+    )
+
+
+def _reached(target: config.KubernetesTarget, root: Path) -> dict[str, str]:
+    """How a cluster is reached, for the provider's own resources."""
+    cluster = {"kubeconfig": kubeconfig_of(target, root), "context": target.context}
+    return {key: value for key, value in cluster.items() if value is not None}
+
+
 def kubernetes(
     name: str,
     target: config.KubernetesTarget,
@@ -90,22 +131,18 @@ def kubernetes(
     router: CopiedImage | None,
     adapter: tuple[CopiedImage, sdk.CertificateAuthority] | None,
     images: ImageSource,
+    provider: pulumi.ProviderResource,
     parent: pulumi.Resource,
 ) -> ComputeTarget:
-    """A cluster, with the provider for it. `router`: the image, where a service there has a router; `adapter`: an image
-    with Python and who signs its certificate, where the stack brings an adapter for metrics."""
+    """A cluster, by its provider. `router`: the image, where a service there has a router; `adapter`: an image with
+    Python and who signs its certificate, where the stack brings an adapter for metrics."""
     from components.targets.cluster_settings import Gateway, Ingress
     from components.targets.kubernetes import KubernetesTarget, KubernetesTargetArgs
-    from components.targets.objects import ClusterProvider
 
-    kubeconfig = kubeconfig_of(target, root)
-    below = pulumi.ResourceOptions(parent=parent)
-    provider = ClusterProvider(f"{name}-cluster", kubeconfig, target.context, below)
-    cluster = {"kubeconfig": kubeconfig, "context": target.context}
     ingress, gateway, limits, manager = target.ingress, target.gateway, target.limits, target.cert_manager
     args: KubernetesTargetArgs = {
         "workspace": workspace,
-        "cluster": {key: value for key, value in cluster.items() if value is not None},
+        "cluster": _reached(target, root),
         "namespace": clusters.namespace_of(target, workspace),
         "pod_security": target.pod_security if target.create_namespace else None,
         "expose": target.expose,

@@ -16,7 +16,7 @@ from provider.content.errors import ContentError, CorruptBlobError
 from provider.content.names import DIGEST
 from provider.image_layout import watch_of
 from provider.images.environment import PLATFORMS
-from provider.location import DEFAULT_PARALLEL, Location
+from provider.location import DEFAULT_PARALLEL, Location, way_problems
 from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
@@ -41,6 +41,8 @@ class ImageIndex(Resource):
         "username": Input("string", required=False),
         "password": Input("string", required=False),
         "caCertificate": Input("string", required=False),
+        # How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`.
+        "portForward": Input("map", required=False),
         "parallel": Input("integer", required=False, silent=True),
     }
     secrets: ClassVar[Collection[str]] = ("password",)
@@ -129,6 +131,7 @@ def _location(inputs: Properties) -> Location:
         inputs.get("password"),
         inputs.get("parallel", DEFAULT_PARALLEL),
         inputs.get("caCertificate"),
+        inputs.get("portForward"),
     )
 
 
@@ -147,7 +150,7 @@ def _revision(news: Properties) -> Any:
 
 
 def _failures(news: Properties) -> list[Failure]:
-    failures = []
+    failures = way_problems(news)
     if (news.get("username") is None) != (news.get("password") is None):
         failures.append(Failure("username", "and password go together: give both, or none"))
     images = news["images"] if news["images"] is not UNKNOWN else []

@@ -26,7 +26,7 @@ from provider.image_layout import watch_of
 from provider.local import client, ports, shared
 from provider.local.layout import PARTIAL, ServicePaths, locked, remove_if_empty, remove_tree
 from provider.local.revision import prepare, revision_of
-from provider.location import place_problem
+from provider.location import place_problem, way_problems
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
@@ -67,6 +67,7 @@ class LocalService(Resource):
         "modelUsername": Input("string", required=False, silent=True),
         "modelPassword": Input("string", required=False, silent=True),
         "modelCaCertificate": Input("string", required=False, silent=True),
+        "modelPortForward": Input("map", required=False, silent=True),
         "modelParallel": Input("integer", required=False, silent=True),
         "modelRepositories": Input("map", required=False, silent=True),
         "environmentVariables": Input("map", required=False),
@@ -334,7 +335,7 @@ def _setting_failures(news: Properties) -> list[Failure]:
 
 
 def _registry_failures(news: Properties) -> list[Failure]:
-    failures = []
+    failures = way_problems(news, "modelPortForward")
     place, parallel = news.get("modelRegistry"), news.get("modelParallel")
     if isinstance(place, str) and (problem := place_problem(place)) is not None:
         failures.append(Failure("modelRegistry", problem))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from provider.content.watch import Watch
 from provider.images.store import BlobStore, ImageLayoutStore
+from provider.resource import Failure
+from provider.values import UNKNOWN, Properties
 
 if TYPE_CHECKING:
     from provider.registry.client import Registry
@@ -28,6 +30,8 @@ class Location:
     """How many blobs go up or come down at once: in this process, whatever the number of resources."""
     ca_certificate: str | None = None
     """The authority of the registry's certificate (PEM), in place of those that the system trusts."""
+    port_forward: Properties | None = None
+    """How a registry in a cluster is reached from here (`provider.registry.forwarded`); by default by its address."""
 
     @property
     def is_layout(self) -> bool:
@@ -55,15 +59,25 @@ class Location:
         if self.username is not None and self.password is not None:
             credentials = Credentials(self.username, self.password)
         slots = shared(parse(self.place).host, self.parallel)
-        return Registry(self.place, credentials, slots=slots, ca_certificate=self.ca_certificate, watch=watch)
+        if self.port_forward is None:
+            return Registry(self.place, credentials, slots=slots, ca_certificate=self.ca_certificate, watch=watch)
+        from provider.registry.forwarded import PATIENCE, dial
+
+        way = dial(self.port_forward)
+        return Registry(self.place, credentials, slots=slots, patience=PATIENCE, watch=watch, dial=way)
 
     def gone(self, watch: Watch) -> str | None:
-        """Why there is no registry any more where there was one on this machine; None elsewhere, and where there is.
+        """Why there is no registry any more where there was one on this machine, or in a cluster that says so; None
+        elsewhere, and where there is.
 
         What runs here comes and goes with its stack, which may have given it another port or TLS; what it held is its
         own matter. A registry elsewhere that does not answer may come back with all that it holds."""
         if self.is_layout:
             return None
+        if self.port_forward is not None:
+            from provider.registry.forwarded import missing
+
+            return missing(self.port_forward)
         from provider.registry.address import parse
         from provider.registry.errors import RegistryDeniedError, RegistryError
 
@@ -85,6 +99,16 @@ class Location:
 
         address = parse(self.place)
         return f"{address.host}/{f'{address.prefix}/' if address.prefix else ''}{repository}@{digest}"
+
+
+def way_problems(inputs: Properties, name: str = "portForward") -> list[Failure]:
+    """What is wrong with the input that says how a registry in a cluster is reached."""
+    way = inputs.get(name)
+    if way is None or way is UNKNOWN:
+        return []
+    from provider.registry.forwarded import check
+
+    return check(name, way)
 
 
 def place_problem(place: str) -> str | None:

@@ -8,6 +8,7 @@ from provider import plugin
 from provider.access_key import AccessKey
 from provider.certificates.authority import CertificateAuthority
 from provider.certificates.certificate import Certificate
+from provider.cluster_volume import ClusterVolume
 from provider.endpoint import Endpoint
 from provider.image_index import ImageIndex
 from provider.image_layout import ImageLayout
@@ -27,6 +28,7 @@ RESOURCES: Sequence[Resource] = (
     ModelVersion(),
     PythonEnvironment(),
     RegistryService(),
+    ClusterVolume(),
     CertificateAuthority(),
     Certificate(),
     AccessKey(),

@@ -15,7 +15,7 @@ from provider.content.names import DIGEST, REPOSITORY
 from provider.image_layout import owner_of, watch_of
 from provider.images import mirror
 from provider.images.tags import mark_of
-from provider.location import DEFAULT_PARALLEL, Location, place_problem
+from provider.location import DEFAULT_PARALLEL, Location, place_problem, way_problems
 from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
@@ -43,6 +43,8 @@ class MirroredImage(Resource):
         "username": Input("string", required=False),
         "password": Input("string", required=False),
         "caCertificate": Input("string", required=False),
+        # How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`.
+        "portForward": Input("map", required=False),
         "parallel": Input("integer", required=False, silent=True),
     }
 
@@ -137,6 +139,7 @@ def _target(inputs: Properties) -> Location:
         inputs.get("password"),
         inputs.get("parallel", DEFAULT_PARALLEL),
         inputs.get("caCertificate"),
+        inputs.get("portForward"),
     )
 
 
@@ -147,7 +150,8 @@ def _reference(inputs: Properties) -> Any:
 
 
 def _failures(news: Properties) -> list[Failure]:
-    failures = [
+    failures = way_problems(news)
+    failures += [
         Failure(name, f"must be parts of lower-case letters, digits and . _ - with / between, not {news[name]!r}")
         for name in ("repository", "sourceRepository")
         if news[name] is not UNKNOWN and not REPOSITORY.fullmatch(news[name])

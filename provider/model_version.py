@@ -24,7 +24,7 @@ from provider.content.store import QuotaError, Store
 from provider.content.watch import Watch
 from provider.image_layout import owner_of, watch_of
 from provider.images.tags import PREFIX
-from provider.location import DEFAULT_PARALLEL, Location, place_problem
+from provider.location import DEFAULT_PARALLEL, Location, place_problem, way_problems
 from provider.registry.errors import RegistryUnavailableError
 from provider.registry.model_record import history_from, json_of, repository_of
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
@@ -40,7 +40,7 @@ _METADATA = ("framework", "frameworkVersion", "description", "tags", "properties
 # What the outputs follow from.
 _DECIDING = ("store", "name", "path", "contentDigest", "keepVersions", "pinned", "aliases")
 _PLACE = ("store", "path")
-_ACCESS = ("username", "password", "caCertificate", "parallel")
+_ACCESS = ("username", "password", "caCertificate", "portForward", "parallel")
 _OUTPUTS = ("version", "digest", "size", "versions", "sizes")
 # A part of a path in the layer, of a tag in the index and of a repository's name later on.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -58,6 +58,8 @@ class ModelVersion(Resource):
         "username": Input("string", required=False),
         "password": Input("string", required=False),
         "caCertificate": Input("string", required=False),
+        # How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`.
+        "portForward": Input("map", required=False),
         "parallel": Input("integer", required=False, silent=True),
         "name": Input("string", replaces=True),
         "path": Input("string", silent=True),
@@ -126,7 +128,7 @@ async def _told(name: object, operation: Callable[P, T], *arguments: P.args, **n
 
 def _value_failures(news: Properties) -> list[Failure]:
     """What is wrong with the values themselves, whatever the files are."""
-    failures = []
+    failures = way_problems(news)
     path, store = news["path"], news["store"]
     if path is not UNKNOWN and not path.startswith("/"):
         failures.append(Failure("path", f"must be an absolute path, not {path!r}"))
@@ -244,6 +246,7 @@ def _location(inputs: Properties) -> Location:
         inputs.get("password"),
         inputs.get("parallel", DEFAULT_PARALLEL),
         inputs.get("caCertificate"),
+        inputs.get("portForward"),
     )
 
 

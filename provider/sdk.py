@@ -189,6 +189,33 @@ class Certificate(_SlipwayResource):
         super().__init__("slipway:index:Certificate", name, args, outputs, _keeping("private_key", opts))
 
 
+class ClusterVolumeArgs(TypedDict):
+    """Arguments of `ClusterVolume`."""
+
+    cluster: pulumi.Input[Mapping[str, Any]]
+    """How the cluster is reached: `kubeconfig` (a path) and `context`, where they are not those of kubectl."""
+    namespace: pulumi.Input[str]
+    """A namespace that is there."""
+    name: pulumi.Input[str]
+    """Name of the claim."""
+    size_bytes: pulumi.Input[int]
+    """In whole GiB. A volume grows, where its storage class lets it, and never shrinks."""
+    storage_class: NotRequired[pulumi.Input[str] | None]
+    """By default the cluster's own default. It stays as long as the volume."""
+    labels: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]
+    """Labels of the claim."""
+
+
+class ClusterVolume(_SlipwayResource):
+    """The claim of a volume in a cluster; what is on it goes with it."""
+
+    name: pulumi.Output[str]
+    """The claim's name."""
+
+    def __init__(self, name: str, args: ClusterVolumeArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:ClusterVolume", name, args, ["name"], opts)
+
+
 class AccessKeyArgs(TypedDict):
     """Arguments of `AccessKey`."""
 
@@ -221,6 +248,8 @@ class ModelVersionArgs(TypedDict):
     """A secret."""
     ca_certificate: NotRequired[pulumi.Input[str] | None]
     """The authority (PEM) of a registry's certificate, where it is none of those that the system trusts."""
+    port_forward: NotRequired[pulumi.Input[Mapping[str, Any]] | None]
+    """How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`; else by its address."""
     parallel: NotRequired[pulumi.Input[int] | None]
     """How many files a registry is sent at once; 2 where it is not given."""
     name: pulumi.Input[str]
@@ -284,6 +313,8 @@ class MirroredImageArgs(TypedDict):
     """A secret."""
     ca_certificate: NotRequired[pulumi.Input[str] | None]
     """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
+    port_forward: NotRequired[pulumi.Input[Mapping[str, Any]] | None]
+    """How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`; else by its address."""
     parallel: NotRequired[pulumi.Input[int] | None]
     """How many layers are copied at once; 2 where it is not given."""
 
@@ -341,6 +372,8 @@ class ServiceImageArgs(TypedDict):
     """A secret."""
     ca_certificate: NotRequired[pulumi.Input[str] | None]
     """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
+    port_forward: NotRequired[pulumi.Input[Mapping[str, Any]] | None]
+    """How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`; else by its address."""
     parallel: NotRequired[pulumi.Input[int] | None]
     """How many layers are sent at once; 2 where it is not given."""
     name: pulumi.Input[str]
@@ -408,6 +441,8 @@ class ImageIndexArgs(TypedDict):
     """A secret."""
     ca_certificate: NotRequired[pulumi.Input[str] | None]
     """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
+    port_forward: NotRequired[pulumi.Input[Mapping[str, Any]] | None]
+    """How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`; else by its address."""
     parallel: NotRequired[pulumi.Input[int] | None]
     """How many requests at once; 2 where it is not given."""
 
@@ -454,6 +489,8 @@ class LocalServiceArgs(TypedDict):
     """A secret."""
     model_ca_certificate: NotRequired[pulumi.Input[str] | None]
     """The authority (PEM) of the registry's certificate, where it is none of those that the system trusts."""
+    model_port_forward: NotRequired[pulumi.Input[Mapping[str, Any]] | None]
+    """As `ModelVersion`'s `port_forward`."""
     model_parallel: NotRequired[pulumi.Input[int] | None]
     """How many models are fetched at once; 2 where it is not given."""
     model_repositories: NotRequired[pulumi.Input[Mapping[str, pulumi.Input[str]]] | None]

@@ -29,7 +29,7 @@ from provider.images.environment import PLATFORMS
 from provider.images.layers import Model
 from provider.images.publish import missing_from
 from provider.images.store import BlobStore
-from provider.location import DEFAULT_PARALLEL, Location
+from provider.location import DEFAULT_PARALLEL, Location, way_problems
 from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
@@ -56,6 +56,8 @@ class ServiceImage(Resource):
         "username": Input("string", required=False),
         "password": Input("string", required=False),
         "caCertificate": Input("string", required=False),
+        # How a registry in a cluster is reached: `cluster`, `namespace`, `statefulSet` and `port`.
+        "portForward": Input("map", required=False),
         "parallel": Input("integer", required=False, silent=True),
         "name": Input("string", replaces=True),
         # `<repository>@<digest>`, in `baseRegistry` where that is another place than `registry`.
@@ -174,6 +176,7 @@ def _location(inputs: Properties) -> Location:
         inputs.get("password"),
         inputs.get("parallel", DEFAULT_PARALLEL),
         inputs.get("caCertificate"),
+        inputs.get("portForward"),
     )
 
 
@@ -264,6 +267,7 @@ def _value_failures(news: Properties) -> list[Failure]:
         for name, holds, rule in forms
         if news.get(name) is not None and news[name] is not UNKNOWN and not holds(news[name])
     ]
+    failures += way_problems(news)
     if (news.get("username") is None) != (news.get("password") is None):
         failures.append(Failure("username", "and password go together: give both, or none"))
     return failures

@@ -8,8 +8,9 @@ import json
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from airgap.base.debian import architecture
@@ -44,13 +45,17 @@ IMAGES = (
 
 def import_missing(images: Sequence[Image] = IMAGES) -> None:
     """Gives containerd those of the `images` that it does not have. Raises SetupError."""
-    there = set(ctr("images", "ls", "-q").split())
     for image in images:
-        if image.name not in there:
-            with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
-                write(image, Path(archive.name))
-                # It keeps the name in the archive, which is the one that pods ask for.
-                ctr("images", "import", archive.name)
+        import_where_missing(image.name, partial(write, image))
+
+
+def import_where_missing(name: str, write_to: Callable[[Path], None]) -> None:
+    """Gives containerd the image `name`, where it does not have it, from the archive that `write_to` writes."""
+    if name not in ctr("images", "ls", "-q").split():
+        with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+            write_to(Path(archive.name))
+            # It keeps the name in the archive, which is the one that pods ask for.
+            ctr("images", "import", archive.name)
 
 
 def ctr(*arguments: str) -> str:
@@ -68,13 +73,18 @@ def ctr(*arguments: str) -> str:
 
 def write(image: Image, target: Path) -> None:
     """Writes the image as an archive of an OCI image layout. The same program gives the same image."""
-    layer = _layer(image)
+    write_files(image.name, {image.program: built(image.module, image.program)}, image.program, image.user, target)
+
+
+def write_files(name: str, files: Mapping[str, Path], program: str, user: str, target: Path) -> None:
+    """Writes an image `name` of `files`, by their paths in it, which runs one of them: `program`."""
+    layer = _layer(files)
     digest = _digest(layer)
     config = _json(
         {
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Entrypoint": [f"/{image.program}"], "User": image.user},
+            "config": {"Entrypoint": [f"/{program}"], "User": user},
             "rootfs": {"type": "layers", "diff_ids": [digest]},
         }
     )
@@ -86,7 +96,7 @@ def write(image: Image, target: Path) -> None:
             "layers": [_descriptor(LAYER, layer)],
         }
     )
-    named = {**_descriptor(MANIFEST, manifest), "annotations": {"io.containerd.image.name": image.name}}
+    named = {**_descriptor(MANIFEST, manifest), "annotations": {"io.containerd.image.name": name}}
     index = _json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [named]})
     with tarfile.open(target, "w") as archive:
         _add(archive, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
@@ -95,11 +105,11 @@ def write(image: Image, target: Path) -> None:
             _add(archive, f"blobs/sha256/{_digest(blob).removeprefix('sha256:')}", blob)
 
 
-def _layer(image: Image) -> bytes:
-    content = built(image.module, image.program).read_bytes()
+def _layer(files: Mapping[str, Path]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        _add(archive, image.program, content, mode=0o755)
+        for name, file in sorted(files.items()):
+            _add(archive, name, file.read_bytes(), mode=0o755)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from airgap.cluster import addons, host_network, images, ingress, leftovers, pki, programs, settings
+from airgap.cluster import addons, host_network, images, ingress, leftovers, pki, programs, registry, settings
 from airgap.cluster import place as at
 from airgap.cluster.kubectl import run, succeeds
 from airgap.cluster.place import Place
@@ -46,8 +46,8 @@ def up(place: Place, plain_http: Sequence[str], *, with_ingress: bool = False) -
     pki.make(place, node, address)
     settings.write(place, node)
     _link_kubectl(place)
-    for registry in plain_http:
-        settings.allow_plain_http(place, registry)
+    for unencrypted in plain_http:
+        settings.allow_plain_http(place, unencrypted)
     leftovers.note_made(place)
     host_network.prepare(place)
     _start_control_plane(place, address, with_ingress=with_ingress)
@@ -116,6 +116,7 @@ def _start_control_plane(place: Place, address: str, *, with_ingress: bool) -> N
     api.start(settings.apiserver(place, address))
     runtime.wait(_containerd_answers, 60)
     images.import_missing()
+    registry.import_image()
     if with_ingress:
         images.import_missing([ingress.IMAGE])
     api.wait(lambda: _answers(f"{at.API}/readyz", place), 180)

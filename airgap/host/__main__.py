@@ -49,7 +49,7 @@ def make_ready(needs: Needs, home: Path) -> None:
     }
     named = cluster().named() if needs.cluster else None
     make_cluster = needs.cluster and named is None
-    lacking = packages.missing(wanted) + (cluster().missing_packages() if make_cluster else [])
+    lacking = packages.missing(wanted) + (cluster().missing_packages(needs.registry_image) if make_cluster else [])
     if start:
         say("this stack runs containers on this machine, and no Docker engine answers here")
     if named is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from airgap.cluster import __main__ as clusters
 from airgap.cluster import other, programs
 from airgap.cluster.place import Place
+from airgap.host import packages
 from infra.setup.problem import say
 
 PLACE = Place(clusters.DEFAULT)
@@ -42,9 +43,14 @@ def _has_context(file: Path) -> bool:
     return isinstance(document, dict) and bool(document.get("current-context"))
 
 
-def missing_packages() -> list[str]:
-    """The packages of Debian's that a cluster of this machine lacks; none where kind, k3d or minikube makes it."""
-    return [] if _maker() != clusters.OWN else sorted(set(programs.missing_from_debian().values()))
+def missing_packages(with_registry: bool = False) -> list[str]:
+    """The packages of Debian's that a cluster of this machine lacks; none where kind, k3d or minikube makes it.
+
+    `with_registry`: one runs in it, whose image is made of a package as well."""
+    if _maker() != clusters.OWN:
+        return []
+    of_the_registry = packages.missing(packages.REGISTRY) if with_registry else []
+    return sorted({*programs.missing_from_debian().values(), *of_the_registry})
 
 
 def make() -> None:

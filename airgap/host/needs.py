@@ -20,6 +20,8 @@ class Needs:
     """A Docker engine at the usual socket of this machine."""
     registry: bool = False
     """The program `docker-registry`."""
+    registry_image: bool = False
+    """An image of it, for a registry in a cluster that is made here."""
     images: bool = False
     """Base images made here, as the stack names none."""
     cluster: bool = False
@@ -51,9 +53,11 @@ def needs_in(config: Mapping[str, Any]) -> Needs:
     targets = [target for target in sections.get("computeTargets", {}).values() if isinstance(target, dict)]
     hosts = [target.get("host", _HOST) for target in targets if target.get("kind") == "container"]
     clusters = [target for target in targets if target.get("kind") == "kubernetes"]
+    registry = sections.get("registry", {}).get("kind")
     return Needs(
         engine=_HOST in hosts,
-        registry=sections.get("registry", {}).get("kind") == "service",
+        registry=registry == "service",
+        registry_image=registry == "cluster",
         # Packages of images need them as well as targets do.
         images=bool(hosts or clusters or sections.get("packages"))
         and not {"python", "router"} <= sections.get("images", {}).keys(),

@@ -17,6 +17,7 @@ class _ModelArgs(TypedDict, total=False):
     model_username: pulumi.Input[str] | None
     model_password: pulumi.Input[str] | None
     model_ca_certificate: pulumi.Input[str] | None
+    model_port_forward: Mapping[str, Any] | None
     model_parallel: pulumi.Input[int] | None
     model_repositories: Mapping[str, pulumi.Input[str]] | None
 
@@ -80,6 +81,7 @@ class LocalTarget:
             "model_username": registry.username,
             "model_password": registry.password,
             "model_ca_certificate": registry.ca_certificate,
+            "model_port_forward": registry.port_forward,
             "model_parallel": registry.parallel,
             "model_repositories": repositories_of(models),
         }

@@ -110,7 +110,7 @@ class Place:
         """Declares an object `name` of `kind` (API version and kind)."""
         namespace = self.namespace if self.made is None else self.made.name
         # Pods go before the namespace does: it would not look again for half of the time that they may take to end.
-        goes_with = None if kind[1] == "Deployment" else self.made
+        goes_with = None if kind[1] in ("Deployment", "StatefulSet") else self.made
         described: dict[str, Any] = {"name": name, "namespace": namespace, "labels": dict(labels or self.labels)}
         if annotations:
             described["annotations"] = dict(annotations)

@@ -22,7 +22,15 @@ from infra.config.environments import AzureDocker, AzureEnvironment, AzurePython
 from infra.config.images import Images
 from infra.config.models import MlflowRun, Model
 from infra.config.packages import Package
-from infra.config.registry import REGISTRY_FIELDS, ExternalRegistry, LayoutRegistry, Registry, ServiceRegistry, Webhook
+from infra.config.registry import (
+    REGISTRY_FIELDS,
+    ClusterRegistry,
+    ExternalRegistry,
+    LayoutRegistry,
+    Registry,
+    ServiceRegistry,
+    Webhook,
+)
 from infra.config.services import ONLY_DEPLOYMENT, InferenceConfig, Service, ServiceDeployment
 from infra.config.stack import StackConfig
 from infra.config.targets import ComputeTarget, ContainerTarget, KubernetesTarget, LocalTarget, Toleration
@@ -39,6 +47,7 @@ __all__ = [
     "AzureDocker",
     "AzureEnvironment",
     "AzurePython",
+    "ClusterRegistry",
     "ComputeTarget",
     "CondaDependencies",
     "ContainerDeployment",

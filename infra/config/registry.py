@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from infra.config.base import IpAddress, Path, Secret, SecretReference, Section
+from infra.config.base import AssetName, DnsLabel, IpAddress, Path, Secret, SecretReference, Section
 
 Tier = Literal["Basic", "Standard", "Premium"]
+DEFAULT_REGISTRY_IMAGE = "docker.io/library/registry:2"
 WebhookName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,49}$")]
 LOOPBACK = "127.0.0.1"
+
+
+def _image(reference: str) -> str:
+    if re.fullmatch(r"[^\s@]+(:[\w][\w.-]{0,127}|@sha256:[0-9a-f]{64})", reference) is None:
+        raise ValueError(f"{reference!r} names no image by a tag or a digest, as docker.io/library/registry:2 does")
+    return reference
 
 
 class LayoutRegistry(Section):
@@ -70,6 +78,25 @@ class ServiceRegistry(Section):
         return self
 
 
+class ClusterRegistry(Section):
+    """A registry that runs in a Kubernetes cluster, with generated credentials and a volume of its own."""
+
+    kind: Literal["cluster"]
+    """The kind of registry."""
+    tier: Tier = "Basic"
+    """The size of its volume (10, 100, 500 GiB), its CPUs and memory, and how much a client sends at once."""
+    compute_target: AssetName
+    """The target of kind `kubernetes` on whose cluster it runs."""
+    node_port: Annotated[int, Field(ge=1024, le=65535)] = 30500
+    """TCP port of each node at which that node pulls; within the cluster's range, usually 30000 to 32767."""
+    image: Annotated[str, AfterValidator(_image)] = DEFAULT_REGISTRY_IMAGE
+    """Image of CNCF Distribution, 2.7 or newer, as nodes pull it."""
+    storage_class: Annotated[str, Field(min_length=1)] | None = None
+    """`StorageClass` of its volume; by default the cluster's own default. Another one makes another volume."""
+    namespace: DnsLabel | None = None
+    """A namespace that is there; by default one is made, named like that of the services with `-registry`."""
+
+
 def _address(text: str) -> str:
     from provider.registry.address import parse  # only here: most stacks have no such registry
     from provider.registry.errors import RegistryError
@@ -111,6 +138,7 @@ def _kind(value: Any) -> Any:
 Registry = Annotated[
     Annotated[LayoutRegistry, Tag("layout")]
     | Annotated[ServiceRegistry, Tag("service")]
+    | Annotated[ClusterRegistry, Tag("cluster")]
     | Annotated[ExternalRegistry, Tag("external")],
     Discriminator(_kind),
 ]
@@ -118,7 +146,7 @@ Registry = Annotated[
 
 REGISTRY_FIELDS = frozenset(
     field.alias or name
-    for kind in (LayoutRegistry, ServiceRegistry, ExternalRegistry)
+    for kind in (LayoutRegistry, ServiceRegistry, ClusterRegistry, ExternalRegistry)
     for name, field in kind.model_fields.items()
 )
 """The fields of all kinds."""

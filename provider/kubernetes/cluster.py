@@ -201,6 +201,12 @@ class Cluster:
         body = json.dumps(patch).encode()
         self._patient("PATCH", path, body=body, content_type="application/merge-patch+json")
 
+    def apply(self, path: str, wanted: Object) -> None:
+        """Makes the object at `path`, or makes it what is wanted: by server-side apply, as `slipway`."""
+        query = [("fieldManager", "slipway"), ("force", "true")]
+        body = json.dumps(wanted).encode()
+        self._patient("PATCH", path, query, body=body, content_type="application/apply-patch+yaml")
+
     def passed_on(self, path: str, seconds: float) -> Response:
         """The answer of what the API server passes the request on to (`.../proxy/...`), whatever it is."""
         response = self._patient("GET", path, seconds=seconds, through=True)

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlencode, urlsplit
 
 from provider.kubernetes.cluster import (
     RIGHTS,
@@ -22,9 +21,9 @@ from provider.kubernetes.cluster import (
     is_busy,
     path_in,
 )
+from provider.kubernetes.streams import connected, words_of
 
 _INPUT, _OUTPUT, _ERRORS, _END = 0, 1, 2, 3
-_PROTOCOL = "v4.channel.k8s.io"
 _PIECE = 32 * 1024
 _COULD_NOT_RUN = 126
 
@@ -65,9 +64,8 @@ def _attempt(
 
     query = [("container", container), ("stdout", "1"), ("stderr", "1"), ("stdin", "1" if stdin is not None else "0")]
     path = path_in(namespace, "pods", pod, "exec")
-    url = f"{cluster.access.server}{path}?{urlencode(query + [('command', part) for part in command])}"
     try:
-        connection = _connected(cluster, "ws" + url.removeprefix("http"), seconds)
+        connection = connected(cluster, path, query + [("command", part) for part in command], seconds)
     except websocket.WebSocketBadStatusException as error:
         raise _refusal(cluster, error, namespace, pod) from None
     except (websocket.WebSocketException, OSError) as error:
@@ -82,26 +80,6 @@ def _attempt(
         raise AwayError(f"the command in the pod {pod} was cut off: {error or type(error).__name__}") from None
     finally:
         connection.close(timeout=1)
-
-
-def _connected(cluster: Cluster, url: str, seconds: float) -> Any:
-    import websocket
-
-    _, login = cluster.session()
-    options: dict[str, Any] = {"header": [f"{name}: {value}" for name, value in login.headers]}
-    if url.startswith("wss:"):
-        options["sslopt"] = {"context": cluster.tls(login)}
-        if cluster.access.server_name:
-            options["sslopt"]["server_hostname"] = cluster.access.server_name
-    proxy = cluster.proxy()
-    if proxy is None:
-        options["http_no_proxy"] = ["*"]
-    else:
-        parts = urlsplit(proxy)
-        options |= {"http_proxy_host": parts.hostname, "http_proxy_port": parts.port or 80, "proxy_type": parts.scheme}
-        if parts.username:
-            options["http_proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
-    return websocket.create_connection(url, timeout=seconds, subprotocols=[_PROTOCOL], **options)
 
 
 def _finished(connection: Any) -> Finished:
@@ -135,11 +113,7 @@ def _end(message: bytes) -> tuple[int, str]:
 
 
 def _refusal(cluster: Cluster, error: Any, namespace: str, pod: str) -> Exception:
-    body = (error.resp_body or b"").decode("utf-8", "replace")
-    try:
-        said = str(json.loads(body).get("message") or body)
-    except (ValueError, AttributeError):
-        said = body or str(error)
+    said = words_of(error)
     if error.status_code == 401:
         return LoginError(cluster.not_logged_in())
     if error.status_code == 403:

@@ -37,6 +37,7 @@ def layers_of(inputs: Properties, watch: Watch) -> Callable[[Mapping[str, Any]],
         inputs.get("modelPassword"),
         parallel_of(inputs),
         inputs.get("modelCaCertificate"),
+        inputs.get("modelPortForward"),
     )
     registry, repositories = location.registry(watch), inputs.get("modelRepositories") or {}
 

@@ -12,7 +12,7 @@ from provider.registry.auth import Credentials
 from provider.registry.patience import Patience
 from provider.registry.repository import InFlight, RegistryRepository
 from provider.registry.slots import Slots
-from provider.registry.transport import Transport
+from provider.registry.transport import Dial, Transport
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -25,7 +25,8 @@ class Registry:
     `parallel`: how many blobs go up or come down at once (the tier's number); `slots` in its place: those of several
     clients together. `ca_certificate`: the authorities (PEM)
     to trust in place of the system's. `piece_bytes`: the size of upload requests, for a registry that takes no large
-    ones (that is found out from a 413 as well). Safe for several threads."""
+    ones (that is found out from a 413 as well). `dial`: makes the connections, where the address is not reached from
+    here. Safe for several threads."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Registry:
         patience: Patience | None = None,
         watch: Watch | None = None,
         piece_bytes: int | None = None,
+        dial: Dial | None = None,
     ) -> None:
         self.address = parse(address)
         self._slots = Slots(parallel) if slots is None else slots
@@ -50,6 +52,7 @@ class Registry:
             patience=patience or Patience(),
             watch=watch or Watch(),
             connections=self._slots.count + _SMALL_REQUESTS,
+            dial=dial,
         )
 
     def repository(self, name: str) -> RegistryRepository:

@@ -5,6 +5,7 @@ What a request means, and which answers are right, is decided in `repository`, `
 
 from __future__ import annotations
 
+import socket
 import ssl
 import urllib.request
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as SlowError
 
@@ -31,6 +33,8 @@ _AGENT = "slipway"
 Response = urllib3.BaseHTTPResponse
 Body = bytes | Callable[[], BinaryIO] | None
 """What is sent; a function opens it anew for each attempt."""
+Dial = Callable[[], socket.socket]
+"""Makes a connection to the registry. Raises `Interrupted` and `RegistryError`."""
 
 
 class Transport:
@@ -45,7 +49,9 @@ class Transport:
         patience: Patience,
         watch: Watch,
         connections: int,
+        dial: Dial | None = None,
     ) -> None:
+        """`dial`: makes the connections, where the address is not reached from here."""
         if credentials is not None and not address.is_encrypted and not address.is_loopback:
             raise RegistryDeniedError(
                 f"the password for {address.host} would be readable on the network; give the registry TLS, and its "
@@ -57,6 +63,8 @@ class Transport:
         self._origin = _origin(address.url)
         self._credentials = credentials
         self._pool = _pool(address, ca_certificate, connections, patience)
+        if dial is not None:
+            self._pool.pool_classes_by_scheme = {**self._pool.pool_classes_by_scheme, "http": _over(dial)}
         self._authorizer = Authorizer(address.host, credentials, encrypted=address.is_encrypted, fetch=self._fetch)
 
     @property
@@ -191,6 +199,19 @@ class Transport:
         if isinstance(error, (SlowError, TimeoutError)):
             return Interrupted(f"did not answer within {self.patience.answer:g} s")
         return Interrupted("closed the connection")
+
+
+def _over(dial: Dial) -> type[urllib3.HTTPConnectionPool]:
+    """A pool of connections that `dial` makes."""
+
+    class Connection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return dial()
+
+    class Pool(urllib3.HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    return Pool
 
 
 def _pool(address: Address, ca_certificate: str | None, connections: int, patience: Patience) -> urllib3.PoolManager:

@@ -17,6 +17,7 @@ from components import targets
 from components.targets.cluster_settings import IN_FLIGHT
 from infra.config import (
     AutoScaler,
+    ClusterRegistry,
     ExternalRegistry,
     KubernetesDeployment,
     KubernetesResources,
@@ -57,7 +58,7 @@ def a_plan(
     deployment: KubernetesDeployment | None = None,
     variables: dict[str, str] | None = None,
     target: dict[str, Any] | None = None,
-    registry: ServiceRegistry | ExternalRegistry | None = None,
+    registry: ServiceRegistry | ClusterRegistry | ExternalRegistry | None = None,
     **deployments: DeploymentPlan,
 ) -> StackPlan:
     return StackPlan(

@@ -137,6 +137,14 @@ class Project:
         """`pulumi preview --diff`; returns what it printed."""
         return self.stack.preview(diff=True).stdout
 
+    def failing_preview(self) -> str:
+        """`pulumi preview` that must fail; returns what it printed."""
+        try:
+            self.stack.preview()
+        except automation.CommandError as error:
+            return str(error)
+        raise AssertionError("the preview went through")
+
     def outputs(self) -> dict[str, Any]:
         """The outputs of the service."""
         service: dict[str, Any] = self.stack.outputs()["services"].value["echo"]

@@ -40,14 +40,30 @@ def clustered(tmp_path: Path) -> Project:
     return project
 
 
+def kinds_in(shown: str) -> set[str]:
+    """The kinds of what a preview says will be made."""
+    return set(re.findall(r"^ *\+ (?:kubernetes:\S+/\S+:|slipway:index:)(\w+)", shown, re.MULTILINE))
+
+
 def test_a_preview_needs_no_cluster(tmp_path: Path) -> None:
     project = clustered(tmp_path)
 
     shown = project.preview()
 
-    kinds = set(re.findall(r"^ *\+ (?:kubernetes:\S+/\S+:|slipway:index:)(\w+)", shown, re.MULTILINE))
-    assert kinds >= {
+    assert kinds_in(shown) >= {
         *("Namespace", "ServiceAccount", "NetworkPolicy", "Secret", "ConfigMap", "Deployment", "Service"),
         *("PodDisruptionBudget", "HorizontalPodAutoscaler", "Certificate", "AccessKey", "Endpoint", "ServiceImage"),
     }
+    assert not (project.root / "none").exists()
+
+
+def test_a_preview_of_a_registry_in_a_cluster_needs_none(tmp_path: Path) -> None:
+    project = clustered(tmp_path)
+    project.sections["registry"] = {"kind": "cluster", "computeTarget": "aks"}
+    project.write()
+
+    shown = project.preview()
+
+    assert kinds_in(shown) >= {"StatefulSet", "ClusterVolume", "ModelVersion", "ServiceImage", "Endpoint"}
+    assert 'location   : "127.0.0.1:30500"' in shown
     assert not (project.root / "none").exists()

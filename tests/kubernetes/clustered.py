@@ -111,7 +111,7 @@ class ClusterProject(Project):
 
     def is_gone(self) -> bool:
         """Whether the cluster has nothing of the stack any more."""
-        return self.namespace not in [item.metadata.name for item in self.core.list_namespace().items]
+        return not any(item.metadata.name.startswith(self.namespace) for item in self.core.list_namespace().items)
 
 
 class Command:

@@ -1,4 +1,4 @@
-"""An image with Python for the pods of these tests, on whichever cluster they run."""
+"""Images for the pods of these tests, on whichever cluster they run: with Python, and of a registry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from airgap.base import image as base
-from airgap.cluster import images
+from airgap.cluster import images, registry
 from airgap.cluster import place as at
 from provider.content.watch import Watch
 from provider.images.store import ImageLayoutStore
@@ -29,6 +29,12 @@ def python_image() -> str:
     if _HERE not in images.ctr("images", "ls", "-q").split():
         _import()
     return _HERE
+
+
+def give_registry_image() -> None:
+    """Sees that nodes have the image of a registry that stacks have by default, or can pull it."""
+    if at.CONTAINERD_SOCKET.exists():
+        registry.import_image()
 
 
 def _import() -> None:

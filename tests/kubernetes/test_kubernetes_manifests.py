@@ -12,13 +12,14 @@ import pulumi
 import pytest
 from kubernetes import client
 
-from infra.config import AutoScaler, KubernetesDeployment, KubernetesResources, LivenessProbe
+from infra.config import AutoScaler, ClusterRegistry, KubernetesDeployment, KubernetesResources, LivenessProbe
 from provider.certificates.issue import authority
 from tests.components.support import OUTPUTS, Recorder, declared, event_loop
 from tests.components.test_kubernetes_target import INGRESS, SPLIT, a_deployment, a_plan
 
 SECRET = "4dabf18193072939515e22adb298388d"
 """The key of an object that wraps a secret."""
+IN_THE_CLUSTER = ClusterRegistry(kind="cluster", compute_target="aks", tier="Premium", storage_class="fast")
 PLURALS = {"NetworkPolicy": "networkpolicies", "Ingress": "ingresses"}
 WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding", "APIService"}
 """Kinds that are in no namespace."""
@@ -62,7 +63,9 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
-def manifests(tmp_path: Path, *, keys: bool, ingress: bool, split: bool) -> list[dict[str, Any]]:
+def manifests(
+    tmp_path: Path, *, keys: bool, ingress: bool, split: bool, registry: ClusterRegistry | None = None
+) -> list[dict[str, Any]]:
     """The objects of a service that asks for a lot."""
     sample = tmp_path / "sample.json"
     sample.write_text('{"data": [1]}')
@@ -92,7 +95,7 @@ def manifests(tmp_path: Path, *, keys: bool, ingress: bool, split: bool) -> list
     recorder = Recorder()
     pulumi.runtime.set_mocks(recorder, project="slipway", stack="test")
     deployments = SPLIT if split else {"default": a_deployment(sample_request=sample, resources=resources)}
-    declared(recorder, a_plan(settings, {"LEVEL": "3"}, target, **deployments), tmp_path)
+    declared(recorder, a_plan(settings, {"LEVEL": "3"}, target, registry, **deployments), tmp_path)
     return [plain(args.inputs) for args in recorder.registered.values() if args.typ.startswith("kubernetes:")]
 
 
@@ -127,16 +130,16 @@ def _plural(kind: str) -> str:
             {"Ingress", "ConfigMap", "Secret", "HorizontalPodAutoscaler", "ResourceQuota", "LimitRange"},
         ),
         (
-            {"keys": False, "ingress": False, "split": True},
+            {"keys": False, "ingress": False, "split": True, "registry": IN_THE_CLUSTER},
             {
                 *{"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "RoleBinding"},
-                *WIDE,
+                *{"StatefulSet", *WIDE},
             },
         ),
     ],
 )
 def test_every_object_is_taken_without_a_warning(
-    features: dict[str, bool], kinds: set[str], api: client.ApiClient, restricted: str, tmp_path: Path
+    features: dict[str, Any], kinds: set[str], api: client.ApiClient, restricted: str, tmp_path: Path
 ) -> None:
     objects = manifests(tmp_path, **features)
 
@@ -149,13 +152,13 @@ def test_every_pod_is_taken_where_pods_are_restricted(api: client.ApiClient, res
         body["spec"]["template"]
         for features in (
             {"keys": True, "ingress": True, "split": False},
-            {"keys": False, "ingress": False, "split": True},
+            {"keys": False, "ingress": False, "split": True, "registry": IN_THE_CLUSTER},
         )
         for body in manifests(tmp_path, **features)
-        if body["kind"] == "Deployment"
+        if body["kind"] in ("Deployment", "StatefulSet")
     ]
 
-    assert len(templates) == 5, "one, and blue and green with a router and an adapter"
+    assert len(templates) == 6, "one, blue and green with a router and an adapter, and a registry"
     for number, template in enumerate(templates):
         # Whose account and priority they are is no matter of their rights, and neither is there.
         spec = {**template["spec"], "serviceAccountName": "default"}

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import yaml
 from cryptography import x509
 
 from airgap.cluster import __main__ as command
-from airgap.cluster import host_network, images, other, pki, processes, programs, settings
+from airgap.cluster import host_network, images, other, pki, processes, programs, registry, settings
 from airgap.cluster.place import API_SERVICE, Place, node_name
 from infra.setup.problem import SetupError
 
@@ -180,6 +181,34 @@ def test_an_image_is_the_same_for_the_same_program(monkeypatch: pytest.MonkeyPat
     with tarfile.open(tmp_path / "one.tar") as archive:
         index = json.loads(archive.extractfile("index.json").read())  # type: ignore[union-attr]
     assert index["manifests"][0]["annotations"] == {"io.containerd.image.name": settings.PAUSE_IMAGE}
+
+
+def test_the_image_of_a_registry_is_this_machine_s_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copy("/bin/ls", tmp_path / "docker-registry")  # any program with libraries
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    registry.write(tmp_path / "image.tar")
+
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        documents = {
+            name: json.loads(archive.extractfile(name).read())  # type: ignore[union-attr]
+            for name in archive.getnames()
+            if archive.getmember(name).size < 10_000
+        }
+        (layer,) = (name for name in archive.getnames() if archive.getmember(name).size > 10_000)
+        with tarfile.open(fileobj=archive.extractfile(layer)) as files:
+            names = files.getnames()
+    (config,) = (document["config"] for document in documents.values() if "rootfs" in document)
+    assert config == {"Entrypoint": ["/bin/registry"], "User": "65532:65532"}
+    assert documents["index.json"]["manifests"][0]["annotations"] == {"io.containerd.image.name": registry.IMAGE}
+    assert "bin/registry" in names
+    assert [name for name in names if "libc.so" in name], "with what it is linked with"
+
+
+def test_an_image_of_a_registry_needs_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SetupError, match="there is no registry program on PATH"):
+        registry.write(tmp_path / "image.tar")
 
 
 def test_rules_that_lead_to_our_chains() -> None:

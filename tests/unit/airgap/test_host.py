@@ -54,6 +54,11 @@ def test_a_cluster_that_is_named_is_somebody_else_s() -> None:
         assert needs(computeTargets={"aks": {"kind": "kubernetes", **given}}) == Needs(images=True)
 
 
+def test_a_registry_in_a_cluster_needs_its_program_where_the_cluster_is_made() -> None:
+    found = needs(registry={"kind": "cluster", "computeTarget": "aks"}, computeTargets={"aks": {"kind": "kubernetes"}})
+    assert found == Needs(registry_image=True, images=True, cluster=True)
+
+
 @pytest.mark.parametrize("text", ["", "][", "config: 7", "config: {slipway:computeTargets: [1]}"])
 def test_a_file_with_mistakes_needs_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "stack.yaml").write_text(text)
@@ -156,6 +161,15 @@ class TestCluster:
         host.make_ready(self.NEEDED, place.folder)
 
         assert self.machine.done == ["install containerd etcd-server", "up"]
+
+    def test_the_program_of_a_registry_in_it_is_installed_too(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.machine = Machine(monkeypatch, answers=False, missing=["docker-registry"])
+
+        host.make_ready(Needs(cluster=True, registry_image=True), place.folder)
+
+        assert self.machine.done == ["install docker-registry", "up"]
 
     def test_for_what_kind_makes_nothing_is_installed(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cluster.programs, "missing_from_debian", lambda: {"etcd": "etcd-server"})

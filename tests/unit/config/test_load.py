@@ -91,7 +91,7 @@ def test_keys_of_other_namespaces_are_left_alone(project: Path) -> None:
         ("workspace.name", "My Workspace", "workspace.name: 'My Workspace' is no DNS label (RFC 1123)"),
         ("workspace.nmae", "x", "workspace.nmae: is no field here; did you mean 'name'?"),
         ("registry.tier", "Gold", "registry.tier: input should be 'Basic', 'Standard' or 'Premium', not 'Gold'"),
-        ("registry.kind", "cloud", "registry: kind must be one of 'layout', 'service', 'external'"),
+        ("registry.kind", "cloud", "registry: kind must be one of 'layout', 'service', 'cluster', 'external'"),
         ("registry.port", 5000, "registry.port: cannot be honoured by a registry of kind layout; remove it, or choose"),
         ("registry", {"kind": "service"}, "registry.port: is missing; add it"),
         ("registry", {"kind": "service", "port": 80}, "registry.port: input should be greater than or equal to 1024"),

@@ -49,6 +49,17 @@ def stored(state: Properties) -> tuple[str, bytes] | None:
         return store.get_manifest(state["digest"])
 
 
+def test_another_way_to_the_registry_is_taken_over(inputs: Properties) -> None:
+    state = created(inputs)
+    way = {"cluster": {}, "namespace": "demo-registry", "statefulSet": "slipway-registry", "port": 5000}
+    news = checked({**inputs, "username": "ci", "password": "word", "portForward": way})
+
+    after = asyncio.run(RESOURCE.update(context(KIND, "app"), state["reference"], state, news))
+
+    assert after["digest"] == state["digest"]
+    assert RESOURCE.diff(after, news) == []
+
+
 def test_it_lists_an_image_for_each_platform(inputs: Properties) -> None:
     state = created(inputs)
 
