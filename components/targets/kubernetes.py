@@ -297,6 +297,9 @@ class KubernetesTarget(pulumi.ComponentResource):
             labels=wanted.labels,
             annotations=SKIP_AWAIT,
             after=[*self._shared, *(item for item in needed if item is not None)],
+            # A number that was declared before stays until the autoscaler sets another: a field that nobody asks for
+            # any more goes back to its default, which is one pod.
+            others=() if wanted.settings.scaling is None else ("spec.replicas",),
         )
         if wanted.replicas[0] > 1:
             disruption_budget(self._place, f"{wanted.name}-disruption", wanted.object, wanted.labels, wanted.parent)

@@ -106,8 +106,10 @@ class Place:
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         after: Sequence[pulumi.Resource] = (),
+        others: Sequence[str] = (),
     ) -> ClusterObject:
-        """Declares an object `name` of `kind` (API version and kind)."""
+        """Declares an object `name` of `kind` (API version and kind). `others`: the paths of fields that somebody else
+        changes, which stay as they are."""
         namespace = self.namespace if self.made is None else self.made.name
         # Pods go before the namespace does: it would not look again for half of the time that they may take to end.
         goes_with = None if kind[1] in ("Deployment", "StatefulSet") else self.made
@@ -119,7 +121,11 @@ class Place:
             *kind,
             {"metadata": described, **body},
             pulumi.ResourceOptions(
-                parent=parent, provider=self.provider, depends_on=list(after), deleted_with=goes_with
+                parent=parent,
+                provider=self.provider,
+                depends_on=list(after),
+                deleted_with=goes_with,
+                ignore_changes=list(others),
             ),
         )
 

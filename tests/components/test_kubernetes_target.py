@@ -630,6 +630,18 @@ def test_there_is_no_adapter_unless_it_is_asked_for(recorder: Recorder) -> None:
     assert not [key for key in recorder.registered if "APIService" in key or "ClusterRole" in key]
 
 
+def test_replicas_that_were_declared_stay_until_an_autoscaler_sets_others(
+    recorder: Recorder, requests: dict[str, Any]
+) -> None:
+    declared(recorder, a_plan(KubernetesDeployment(auto_scaler=AutoScaler())))
+    assert list(requests["mnist-default-deployment"].ignoreChanges) == ["spec.replicas"]
+
+    fresh = Recorder()
+    pulumi.runtime.set_mocks(fresh, project="slipway", stack="test")
+    declared(fresh, a_plan(default=a_deployment(replicas=3)))
+    assert list(requests["mnist-default-deployment"].ignoreChanges) == [], "nobody else changes them"
+
+
 def test_a_switched_off_autoscaler_is_none(recorder: Recorder) -> None:
     declared(recorder, a_plan(KubernetesDeployment(auto_scaler=AutoScaler(autoscale_enabled=False))))
 

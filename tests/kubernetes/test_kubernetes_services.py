@@ -110,18 +110,25 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
 
 
 def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None:
-    project.deployment.update(autoScaler={"minReplicas": 2, "maxReplicas": 3})
+    project.deployment.update(numReplicas=2)
+    project.write()
+    project.up()
+    del project.deployment["numReplicas"]
+    project.deployment["autoScaler"] = {"minReplicas": 3, "maxReplicas": 4}
     project.write()
     project.up()
 
     def replicas() -> int:
         return int(project.apps.read_namespaced_deployment("echo", project.namespace).spec.replicas)
 
-    eventually(lambda: replicas() == 2, "the autoscaler adds a pod")
+    eventually(lambda: replicas() == 3, "the autoscaler adds a pod")
+    told = [str(event.message) for event in project.core.list_namespaced_event(project.namespace).items]
+    assert [message for message in told if message.startswith("Scaled up replica set")], "that is what is told"
+    assert [message for message in told if message.startswith("Scaled down replica set")] == []
     assert project.up(refresh=True) == {}
     project.script.write_text(project.script.read_text().replace("VERSION = 1", "VERSION = 2"))
     project.up()
-    assert replicas() == 2, "an update leaves them as they are"
+    assert replicas() == 3, "an update leaves them as they are"
     assert {pod.metadata.annotations["slipway/revision"] for pod in project.pods()} == {project.outputs()["revision"]}
 
 
