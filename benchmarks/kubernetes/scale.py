@@ -71,12 +71,12 @@ def _deployed(project: ClusterProject, cluster: Cluster, one: list[dict[str, Any
     rows, done = [], 0
     for batch in range(_BATCHES):
         until = services * (batch + 1) // _BATCHES
-        objects = [_copy(item, index) for index in range(done, until) for item in one]
+        objects = [_copy(item, index, batch) for index in range(done, until) for item in one]
         begun = time.perf_counter()
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             list(threads.map(lambda item: _apply(cluster, project.namespace, item), objects))
         applied = time.perf_counter() - begun
-        _await(project, cluster, until)
+        _await(project, cluster, batch, until - done)
         taken = time.perf_counter() - begun
         what = f"services {done + 1:,} to {until:,}"
         rows.append(Row(f"{what}: applied, each", "ms", applied / (until - done) * 1000))
@@ -86,11 +86,11 @@ def _deployed(project: ClusterProject, cluster: Cluster, one: list[dict[str, Any
     return rows
 
 
-def _copy(item: dict[str, Any], index: int) -> dict[str, Any]:
+def _copy(item: dict[str, Any], index: int, batch: int) -> dict[str, Any]:
     """The object of another service, on simulated nodes."""
     text = json.dumps(item).replace('"echo"', f'"echo{index}"').replace('"echo-', f'"echo{index}-')
     copied: dict[str, Any] = json.loads(text)
-    copied["metadata"]["labels"][_COPY] = "true"
+    copied["metadata"]["labels"][_COPY] = str(batch)
     if copied["kind"] == "Deployment":
         copied["spec"]["template"]["spec"] |= {
             "nodeSelector": {"type": "kwok"},
@@ -108,13 +108,14 @@ def _apply(cluster: Cluster, namespace: str, item: dict[str, Any]) -> None:
         raise RuntimeError(f"{item['kind']} {item['metadata']['name']}: {response.message}")
 
 
-def _await(project: ClusterProject, cluster: Cluster, count: int) -> None:
-    """Waits until that many copies are available. Plain JSON, and seldom: a list of them is long."""
+def _await(project: ClusterProject, cluster: Cluster, batch: int, count: int) -> None:
+    """Waits until so many copies of a batch are available. Plain JSON, seldom, and of no other batch: a list of them is
+    long, and what it takes must not grow with what was there before."""
     path = path_in(project.namespace, "deployments", group="apps/v1")
 
     def available() -> bool:
         time.sleep(_POLL_SECONDS)
-        found = cluster.items(path, [("labelSelector", _COPY)])
+        found = cluster.items(path, [("labelSelector", f"{_COPY}={batch}")])
         return sum(item["status"].get("availableReplicas", 0) for item in found) >= count
 
     eventually(available, f"{count} copies are available", seconds=1800)
