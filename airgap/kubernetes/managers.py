@@ -26,9 +26,10 @@ def manager_of(urn: str) -> str:
     return f"pulumi-kubernetes-{hashlib.sha256(urn.encode()).hexdigest()[:8]}"
 
 
-def forced(inputs: Object) -> bool:
-    """Whether the resource takes fields away from other managers."""
-    return annotation(inputs, "patchForce") == "true"
+def forced(inputs: Object, everywhere: bool) -> bool:
+    """Whether the resource takes fields away from other managers; `everywhere`: unless its annotation says no."""
+    said = annotation(inputs, "patchForce")
+    return said == "true" if said else everywhere
 
 
 def created_by(live: Object, manager: str) -> bool:
@@ -91,6 +92,6 @@ def explained(message: str, manager: str, conflicts: Sequence[tuple[str, str]]) 
             f"The resource managed by field manager {manager!r} had an apply conflict: {message}",
             *lines,
             "To leave a field to its owner, take it out of the program or name it in ignore_changes; to take it over, "
-            'set the annotation pulumi.com/patchForce: "true".',
+            'set the annotation pulumi.com/patchForce: "true", or run once with PULUMI_K8S_ENABLE_PATCH_FORCE=true.',
         ]
     )

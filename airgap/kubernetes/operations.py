@@ -186,7 +186,7 @@ def _take_over(connection: Connection, target: Target, live: Object) -> Object:
 
 def _apply(connection: Connection, target: Target, *, dry: bool, ours_yield: bool = False) -> Object:
     path = connection.path(target.kind, target.namespace, target.name)
-    force = managers.forced(target.inputs)
+    force = managers.forced(target.inputs, connection.settings.takes_over)
     try:
         return connection.request("PATCH", path, _apply_query(target, force, dry), target.inputs, APPLY)
     except ApiError as error:

@@ -17,6 +17,7 @@ HONOURED = frozenset(
         *("kubeconfig", "context", "cluster", "namespace", "enableConfigMapMutable", "enableSecretMutable"),
         *("deleteUnreachable", "skipUpdateUnreachable", "kubeClientSettings", "clusterIdentifier"),
         *("suppressDeprecationWarnings", "suppressHelmHookWarnings", "enableServerSideApply"),
+        "enablePatchForce",
     }
 )
 """The settings of the official plugin that mean the same here."""
@@ -25,6 +26,7 @@ _VARIABLES = {
     "enableConfigMapMutable": "PULUMI_K8S_ENABLE_CONFIGMAP_MUTABLE",
     "enableSecretMutable": "PULUMI_K8S_ENABLE_SECRET_MUTABLE",
     "deleteUnreachable": "PULUMI_K8S_DELETE_UNREACHABLE",
+    "enablePatchForce": "PULUMI_K8S_ENABLE_PATCH_FORCE",
     "skipUpdateUnreachable": "PULUMI_K8S_SKIP_UPDATE_UNREACHABLE",
 }
 
@@ -43,6 +45,8 @@ class Settings:
     secrets_change: bool = False
     delete_unreachable: bool = False
     skip_update_unreachable: bool = False
+    takes_over: bool = False
+    """Whether fields are taken away from other managers."""
 
     @classmethod
     def of(cls, given: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -64,6 +68,7 @@ class Settings:
             secrets_change=switched_on("enableSecretMutable"),
             delete_unreachable=switched_on("deleteUnreachable"),
             skip_update_unreachable=switched_on("skipUpdateUnreachable"),
+            takes_over=switched_on("enablePatchForce"),
         )
 
     @property

@@ -324,6 +324,23 @@ def test_a_conflict_names_field_and_owner(program: Program, apps: client.AppsV1A
     assert apps.read_namespaced_deployment("mine", namespace).spec.replicas == 2
 
 
+def test_what_is_somebody_else_s_is_taken_over_where_the_environment_says_so(
+    program: Program, apps: client.AppsV1Api, namespace: str
+) -> None:
+    program.up(deployment(namespace, name="mine", annotations=SKIP))
+    apps.patch_namespaced_deployment_scale("mine", namespace, {"spec": {"replicas": 3}})
+    changed = deployment(namespace, name="mine", replicas=2, annotations=SKIP)
+    with pytest.raises(automation.CommandError, match=r"conflict with .* with subresource \"scale\""):
+        program.up(changed)
+
+    program.stack.workspace.env_vars["PULUMI_K8S_ENABLE_PATCH_FORCE"] = "true"
+    program.up()
+    del program.stack.workspace.env_vars["PULUMI_K8S_ENABLE_PATCH_FORCE"]
+    assert apps.read_namespaced_deployment("mine", namespace).spec.replicas == 2
+    program.up(deployment(namespace, name="mine", replicas=4, annotations=SKIP))
+    assert apps.read_namespaced_deployment("mine", namespace).spec.replicas == 4, "it is theirs no longer"
+
+
 def test_drift_shows_after_a_refresh(program: Program, core: client.CoreV1Api, namespace: str) -> None:
     takes_back = {"pulumi.com/patchForce": "true"}
     program.up(config_map(namespace, metadata={"name": "mine", "labels": {"a": "1"}, "annotations": takes_back}))

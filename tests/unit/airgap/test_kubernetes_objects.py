@@ -420,6 +420,18 @@ def test_settings_of_the_environment() -> None:
     found = Settings.of({"deleteUnreachable": "false"}, environment)
     assert found.config_maps_change
     assert not found.delete_unreachable
+    assert not found.takes_over
+    assert Settings.of({}, {"PULUMI_K8S_ENABLE_PATCH_FORCE": "true"}).takes_over
+
+
+@pytest.mark.parametrize(
+    ("annotations", "everywhere", "forced"),
+    [({}, False, False), ({}, True, True), ({"pulumi.com/patchForce": "false"}, True, False)],
+)
+def test_an_annotation_goes_before_what_holds_everywhere(
+    annotations: dict[str, str], everywhere: bool, forced: bool
+) -> None:
+    assert managers.forced({"metadata": {"annotations": annotations}}, everywhere) is forced
 
 
 def test_values_keep_their_types_on_the_way() -> None:
