@@ -8,6 +8,8 @@ StatefulSet says of claims can never change, and volumes grow.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +30,6 @@ FILES: Final = "slipway-registry-configuration"
 NODE: Final = "127.0.0.1"
 """Where nodes find it: container runtimes take it for granted that nobody listens in there, and ask for no TLS."""
 _COMPONENT = "registry"
-_PATIENCE: Final = {"pulumi.com/timeoutSeconds": "300"}
 _GRACE_SECONDS = told.DRAIN_SECONDS + 5
 _PROMISED_CPUS = 0.1
 _GO_SHARE = 0.9
@@ -73,8 +74,8 @@ class ClusterPlace:
 
 def declare(
     name: str, where: ClusterPlace, limits: TierLimits, password: pulumi.Output[str], parent: pulumi.Resource
-) -> ClusterObject:
-    """Declares the registry's objects, named from `name`; returns its StatefulSet, which is there once it serves."""
+) -> tuple[ClusterObject, sdk.RegistryEndpoint]:
+    """Declares the registry's objects, named from `name`; returns its StatefulSet, and what is there once it serves."""
     place = Place(where.workspace, where.namespace, where.provider, None)
     if where.make_namespace:
         place = dataclasses.replace(place, made=_namespace(name, place, parent))
@@ -124,16 +125,29 @@ def declare(
         labels=labels,
         annotations=SKIP_AWAIT,  # it is there before the pod that it leads to
     )
-    return place.declare(
+    spec = _set(where, limits, labels)
+    made = place.declare(
         f"{name}-set",
         ("apps/v1", "StatefulSet"),
         NAME,
-        {"spec": _set(where, limits, labels)},
+        {"spec": spec},
         parent,
         labels=labels,
-        annotations=_PATIENCE,
+        annotations=SKIP_AWAIT,
         after=[volume, files, rules, entry],
     )
+    endpoint = sdk.RegistryEndpoint(
+        f"{name}-endpoint",
+        {
+            "registry": where.address,
+            "username": told.USER,
+            "password": password,
+            "port_forward": where.port_forward,
+            "revision": hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16],
+        },
+        pulumi.ResourceOptions(parent=parent, depends_on=[made], deleted_with=made),
+    )
+    return made, endpoint
 
 
 def _namespace(name: str, place: Place, parent: pulumi.Resource) -> ClusterObject:
@@ -165,6 +179,8 @@ def _set(where: ClusterPlace, limits: TierLimits, labels: Mapping[str, str]) -> 
     return {
         "replicas": 1,
         "serviceName": NAME,
+        # In order, a pod that never became ready would be waited for before it is replaced by one that may.
+        "podManagementPolicy": "Parallel",
         "selector": {"matchLabels": dict(labels)},
         "template": {
             "metadata": {"labels": dict(labels), "annotations": {"slipway/configuration": told.mark()}},

@@ -126,6 +126,7 @@ class Registry(pulumi.ComponentResource):
         self.port_forward = None
         self.prefix = args.get("prefix", "")
         self._service: pulumi.Resource | None = None
+        self._serving: pulumi.Resource | None = None
         below = pulumi.ResourceOptions(parent=self)
         match self.kind:
             case "layout":
@@ -194,7 +195,7 @@ class Registry(pulumi.ComponentResource):
         self.username = pulumi.Output.from_input(USER)
         self.password = pulumi.Output.secret(key.key)
         self.port_forward = where.port_forward
-        self._service = cluster_registry.declare(name, where, limits, self.password, self)
+        self._service, self._serving = cluster_registry.declare(name, where, limits, self.password, self)
 
     def _elsewhere(self, args: RegistryArgs) -> None:
         self.location = pulumi.Output.from_input(_needed(args.get("address"), "address", self.kind))
@@ -211,9 +212,7 @@ class Registry(pulumi.ComponentResource):
 
         What is in a registry that runs here goes with it: it is not asked to delete it first, and may be down. Of one
         in a cluster the address is known before it serves, and so it has to be waited for."""
-        needed = list(depends_on)
-        if self.port_forward is not None and self._service is not None:
-            needed.append(self._service)
+        needed = [*depends_on, *([] if self._serving is None else [self._serving])]
         return pulumi.ResourceOptions(parent=parent, depends_on=needed, deleted_with=self._service)
 
 

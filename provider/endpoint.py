@@ -277,14 +277,15 @@ def _story(service: str, revision: str, observation: Observation) -> str:
     ]
     cause = condition.cause
     if cause is not None:
-        lines += _details(cause)
+        lines += details(cause)
     lines.append(observation.serving)
     if cause is not None and cause.hint:
         lines.append(f"What to do: {cause.hint}.")
     return "\n".join(lines)
 
 
-def _details(cause: Cause) -> list[str]:
+def details(cause: Cause) -> list[str]:
+    """The last lines of what a process said, for an error."""
     lines = []
     if cause.traceback:
         lines.append("The traceback's last lines:")

@@ -16,6 +16,7 @@ from provider.local_service import LocalService
 from provider.mirrored_image import MirroredImage
 from provider.model_version import ModelVersion
 from provider.python_environment import PythonEnvironment
+from provider.registry_endpoint import RegistryEndpoint
 from provider.registry_service import RegistryService
 from provider.resource import Resource
 from provider.route import Route
@@ -29,6 +30,7 @@ RESOURCES: Sequence[Resource] = (
     PythonEnvironment(),
     RegistryService(),
     ClusterVolume(),
+    RegistryEndpoint(),
     CertificateAuthority(),
     Certificate(),
     AccessKey(),

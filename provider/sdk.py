@@ -216,6 +216,32 @@ class ClusterVolume(_SlipwayResource):
         super().__init__("slipway:index:ClusterVolume", name, args, ["name"], opts)
 
 
+class RegistryEndpointArgs(TypedDict):
+    """Arguments of `RegistryEndpoint`."""
+
+    registry: pulumi.Input[str]
+    """Its address, as nodes know it."""
+    username: pulumi.Input[str]
+    password: pulumi.Input[str]
+    """A secret."""
+    port_forward: pulumi.Input[Mapping[str, Any]]
+    """How it is reached: `cluster`, `namespace`, `statefulSet` and `port`."""
+    revision: pulumi.Input[str]
+    """Names what its pod is made from."""
+    timeout_seconds: NotRequired[pulumi.Input[int] | None]
+    """How long to wait at most; 600 where it is not given."""
+
+
+class RegistryEndpoint(_SlipwayResource):
+    """Waits until a registry in a cluster serves."""
+
+    state: pulumi.Output[str]
+    """Serving."""
+
+    def __init__(self, name: str, args: RegistryEndpointArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:RegistryEndpoint", name, args, ["state"], opts)
+
+
 class AccessKeyArgs(TypedDict):
     """Arguments of `AccessKey`."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from provider.condition import Cause, Condition
+from provider.condition import Cause, Condition, State
 from provider.kubernetes.objects import GRACE_SECONDS, Event, Object, Verdict, latest, moment, seconds_since, status_of
 
 
@@ -96,7 +96,20 @@ def refused(replica_set: Object, events: Sequence[Event], now: datetime) -> Verd
     return Verdict(Condition("Failed", kind.reason, message, cause), True, last)
 
 
+def refused_one(events: Sequence[Event], since: datetime, now: datetime) -> Verdict | None:
+    """Why the pod of a StatefulSet cannot be made, which it tells by events alone. What was before `since` is old."""
+    event = latest(events, "FailedCreate")
+    if event is None or event.last is None or event.last < since:
+        return None
+    kind = next((one for one in _REFUSALS if one.words in event.message), _OTHER)
+    message = f"no pod can be made: {plain(event.message)}"
+    cause = Cause(kind.reason, message, hint=kind.hint)
+    hopeless = not kind.passes or seconds_since(max(since, event.first or since), now) > GRACE_SECONDS
+    state: State = "Failed" if hopeless else "Transitioning"
+    return Verdict(Condition(state, kind.reason, message, cause), hopeless, event.last)
+
+
 def plain(said: str) -> str:
     """The controller's words without the names that it makes up."""
-    text = re.sub(r"^Error creating: ", "", said)
+    text = re.sub(r"^(?:Error creating|create Pod \S+ in StatefulSet \S+ failed error): ", "", said)
     return re.sub(r'^pods "[^"]*" is forbidden: ', "", text)

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from provider.condition import Cause, Condition
+from provider.kubernetes import looking, scaling
 from provider.kubernetes import pods as of_pods
-from provider.kubernetes import scaling
 from provider.kubernetes.cluster import (
     ApiError,
     AwayError,
@@ -47,7 +47,6 @@ _LOOK_SECONDS = 2.0
 """How long what was found in a pod that has not changed is good."""
 _ALL_SECONDS = 1.0
 """How long what was found of a rollout is good, where its Deployment has not changed: causes can wait that long."""
-_LOG_LINES = 40
 _READY_SECONDS = 5.0
 _ENOUGH_SECONDS = 15.0
 """What the cluster has beyond a request's own time to start a command and to tell its end."""
@@ -206,9 +205,9 @@ class KubernetesTarget:
         details = {name_of(pod): self._details(cluster, pod, rollout.now) for pod in suspects}
         events: Sequence[Event] = ()
         if rollout.replica_set is not None and len(rollout.living) < rollout.wanted:
-            events = self._events(cluster, rollout.replica_set)
+            events = looking.events(cluster, self._namespace, rollout.replica_set)
         homeless = any(not part(pod, "spec", "nodeName") for pod in suspects)
-        nodes = self._nodes(cluster) if homeless else None
+        nodes = looking.nodes(cluster) if homeless else None
         return replace(rollout, details=details, events=events, nodes=nodes)
 
     def _details(self, cluster: Cluster, pod: Object, now: datetime) -> of_pods.Details:
@@ -216,49 +215,15 @@ class KubernetesTarget:
         known = self._looks.get(uid)
         if known is not None and known[0] == version and (now - known[1]).total_seconds() < _LOOK_SECONDS:
             return known[2]
-        found = self._look(cluster, pod)
+        found = looking.look(cluster, self._namespace, pod, lambda name: self._answer(cluster, name))
         self._looks[uid] = (version, now, found)
         return found
 
-    def _look(self, cluster: Cluster, pod: Object) -> of_pods.Details:
-        logs: dict[str, list[str]] = {}
-        unread = answer = ""
-        ended = dict(of_pods.ended_containers(pod))
-        running = of_pods.running_containers(pod)
-        for container in [*ended, *(one for one in running if one not in ended)]:
-            try:
-                logs[container] = self._log(cluster, name_of(pod), container, previous=ended.get(container, False))
-            except ClusterError as error:
-                unread = str(error)
-        if running and not ended:
-            try:
-                answer = self._ready(cluster, name_of(pod)).excerpt(200)
-            except (ClusterError, NoAnswerError):
-                answer = ""  # its probes tell
-        return of_pods.Details(self._events(cluster, pod), logs, unread, answer)
-
-    def _events(self, cluster: Cluster, obj: Object) -> list[Event]:
-        query = [("fieldSelector", f"involvedObject.uid={part(obj, 'metadata', 'uid')}")]
+    def _answer(self, cluster: Cluster, pod: str) -> str:
         try:
-            return [Event.of(event) for event in cluster.items(self._path("events"), query)]
-        except ForbiddenError:
-            return []  # the conditions tell the most of it
-
-    def _log(self, cluster: Cluster, pod: str, container: str, previous: bool) -> list[str]:
-        path = self._path("pods", pod, "log")
-        query = [("container", container), ("tailLines", str(_LOG_LINES))]
-        if previous:
-            try:
-                return cluster.text(path, [*query, ("previous", "true")]).splitlines()
-            except ApiError:
-                pass  # it is gone already; what runs now says the same, in time
-        return cluster.text(path, query).splitlines()
-
-    def _nodes(self, cluster: Cluster) -> list[dict[str, Any]] | None:
-        try:
-            return cluster.items("/api/v1/nodes")
-        except ForbiddenError:
-            return None
+            return self._ready(cluster, pod).excerpt(200)
+        except (ClusterError, NoAnswerError):
+            return ""  # its probes tell
 
     # -- trying again ------------------------------------------------------------------------------------------------
 

@@ -140,10 +140,11 @@ def test_what_is_in_it_waits_for_it_and_goes_with_it(recorder: Recorder, request
     deployed(recorder)
 
     for name in ("digits-version", "python-image-copy", "mnist-default-image"):
-        assert any(urn.endswith("::registry-set") for urn in requests[name].dependencies), name
+        assert any(urn.endswith("::registry-endpoint") for urn in requests[name].dependencies), name
         assert requests[name].deletedWith.endswith("::registry-set")
     needed = {urn.rpartition("::")[2] for urn in requests["registry-set"].dependencies}
     assert needed >= {"registry-volume", "registry-configuration", "registry-rules", "registry-entry"}
+    assert any(urn.endswith("::registry-set") for urn in requests["registry-endpoint"].dependencies)
     assert requests["registry-volume"].deletedWith.endswith("::registry-namespace")
 
 

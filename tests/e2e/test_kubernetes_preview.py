@@ -64,6 +64,13 @@ def test_a_preview_of_a_registry_in_a_cluster_needs_none(tmp_path: Path) -> None
 
     shown = project.preview()
 
-    assert kinds_in(shown) >= {"StatefulSet", "ClusterVolume", "ModelVersion", "ServiceImage", "Endpoint"}
+    assert kinds_in(shown) >= {
+        "StatefulSet",
+        "ClusterVolume",
+        "RegistryEndpoint",
+        "ModelVersion",
+        "ServiceImage",
+        "Endpoint",
+    }
     assert 'location   : "127.0.0.1:30500"' in shown
     assert not (project.root / "none").exists()

@@ -41,6 +41,15 @@ def test_a_stack_with_its_registry_in_the_cluster(project: ClusterProject) -> No
     registry = project.sections["registry"]
     project.preview()
     assert project.is_gone(), "a preview touches nothing"
+
+    # A pod that never became ready gives way to one that can.
+    registry["image"] = "127.0.0.1:1/missing:1"
+    project.write()
+    said = project.failing_up()
+    assert "the registry in the namespace" in said
+    assert "Failed (ImagePullFailed)" in said
+    del registry["image"]
+    project.write()
     project.up()
     first = project.outputs()
     assert first["state"] == "Healthy"
