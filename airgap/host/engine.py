@@ -144,6 +144,8 @@ def _remove(home: Path, *, bridge: bool) -> None:
     ip = found("ip")
     if not bridge and ip is not None:
         subprocess.run([ip, "link", "delete", "docker0"], capture_output=True, check=False)
+    # What the engine leaves of a container in the host's network.
+    subprocess.run(["umount", str(_EXEC_ROOT / "netns" / "default")], capture_output=True, check=False)
     for folder in (home, _EXEC_ROOT):
         shutil.rmtree(folder, ignore_errors=True)
     SOCKET.unlink(missing_ok=True)

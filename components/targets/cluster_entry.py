@@ -127,7 +127,8 @@ class Entry:
         spec = {
             "type": kind,
             "selector": dict(labels),
-            "ports": [{"name": "http", "port": port, "targetPort": "http", "protocol": "TCP"}],
+            # A preview has the API server merge them by their numbers, former ones among them: no name is there twice.
+            "ports": [{"name": f"http-{port}", "port": port, "targetPort": "http", "protocol": "TCP"}],
         }
         return self._object(what, ("v1", "Service"), name, {"spec": spec}, annotations=SKIP_AWAIT, after=after)
 
@@ -183,7 +184,7 @@ class Entry:
             kind, issuer = ingress.issuer
             annotations[f"cert-manager.io/{'cluster-issuer' if kind == 'ClusterIssuer' else 'issuer'}"] = issuer
         host = self.settings.host
-        backend = {"service": {"name": front.name, "port": {"name": "http"}}}
+        backend = {"service": {"name": front.name, "port": {"number": self.service.port}}}
         paths = {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}
         spec: dict[str, Any] = {"rules": [{**({} if host is None else {"host": host}), "http": paths}]}
         if ingress.class_name is not None:

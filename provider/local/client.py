@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -155,8 +156,8 @@ def clear(paths: ServicePaths) -> None:
     if "controlSocket" in state:
         folders.add(Path(state["controlSocket"]).parent)
     for folder in folders:
-        for socket in folder.glob(f"{socket_prefix(paths)}[.-]*"):
-            socket.unlink(missing_ok=True)
+        for file in folder.glob(f"{socket_prefix(paths)}[.-]*"):
+            file.unlink(missing_ok=True)
         remove_if_empty(folder)
     paths.state.unlink(missing_ok=True)
 
@@ -195,10 +196,20 @@ async def _settled(paths: ServicePaths) -> bool:
     """Whether a supervisor lives; one that is just starting or ending is given the time to do so."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while alive(paths):
-        if read_json(paths.state) is not None or _control_socket(paths).exists() or time.monotonic() > deadline:
+        if read_json(paths.state) is not None or _listens(_control_socket(paths)) or time.monotonic() > deadline:
             return True
         await asyncio.sleep(_POLL_SECONDS)
     return False
+
+
+def _listens(control: Path) -> bool:
+    """Whether somebody takes connections there: the file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        try:
+            caller.connect(str(control))
+        except OSError:
+            return False
+    return True
 
 
 def _start(paths: ServicePaths) -> None:

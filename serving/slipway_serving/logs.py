@@ -43,7 +43,9 @@ def configure(*, as_json: bool, level: str, service: str, revision: str) -> None
     anywhere.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        # Whole lines, also with PYTHONUNBUFFERED: it has `print` write its text and its newline one by one, and what
+        # others write comes between.
+        stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
     _State.stream = sys.stderr
     _State.json = as_json
     _State.threshold = LEVELS[level]

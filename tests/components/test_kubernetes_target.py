@@ -721,7 +721,7 @@ def test_a_service_leads_to_the_pods_of_its_one_deployment(recorder: Recorder) -
     spec = only(recorder, SERVICE)["spec"]
     assert spec["type"] == "NodePort"
     assert spec["selector"] == only(recorder, DEPLOYMENT)["spec"]["template"]["metadata"]["labels"]
-    assert spec["ports"] == [{"name": "http", "port": 8080, "targetPort": "http", "protocol": "TCP"}]
+    assert spec["ports"] == [{"name": "http-8080", "port": 8080, "targetPort": "http", "protocol": "TCP"}]
     told = outputs["services"]["mnist"]
     assert told["scoringUri"] == "http://mnist.models.svc:8080/score"
     assert told["nodePort"] == 30080
@@ -832,7 +832,7 @@ def test_an_ingress(recorder: Recorder) -> None:
 
     ingress = only(recorder, "kubernetes:networking.k8s.io/v1:Ingress")
     assert ingress["metadata"]["annotations"] == {"pulumi.com/skipAwait": "true", "a": "b"}
-    backend = {"service": {"name": "mnist", "port": {"name": "http"}}}
+    backend = {"service": {"name": "mnist", "port": {"number": 443}}}
     assert ingress["spec"] == {
         "ingressClassName": "nginx",
         "rules": [

@@ -26,7 +26,10 @@ UNSET = (
     "DOCKER_HOST",
 )
 OF_ITS_OWN = "mount -t tmpfs tmpfs /run && ip link set lo up && iptables-save > before"
-LEFT = "! docker version > /dev/null 2>&1 && iptables-save > after && ls -d .slipway/engine .slipway/staging || true"
+LEFT = (
+    "! docker version > /dev/null 2>&1 && iptables-save > after && ls -d .slipway/engine .slipway/staging || true; "
+    "grep slipway-engine /proc/self/mounts || true"
+)
 
 
 @pytest.fixture
@@ -89,5 +92,5 @@ def test_the_commands_for_a_docker_host(checkout: Path) -> None:
     assert re.search(r"Resources:\s+\d+ unchanged", again)
     assert "deleted" in down
     assert "stopping the Docker engine" in done.stderr
-    assert left.strip() == "", "no engine, and no folder of the stack"
+    assert left.strip() == "", "no engine, no folder of the stack, no mount"
     assert rules(checkout / "after") == rules(checkout / "before") == []

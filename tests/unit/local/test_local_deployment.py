@@ -335,6 +335,28 @@ def test_an_up_after_a_killed_up_is_right_again(deployment: Deployment, point: s
     assert [path.name for path in kept if path.name.startswith(".")] == []
 
 
+def test_a_supervisor_that_does_not_listen_yet_is_waited_for(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "alive", lambda paths: True)
+    control = client._control_socket(deployment.paths)
+    control.parent.mkdir(parents=True, exist_ok=True)
+    looked: list[bool] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(control))
+        listens = client._listens
+
+        def then_listen(path: Path) -> bool:
+            looked.append(listens(path))
+            listener.listen()
+            return looked[-1]
+
+        monkeypatch.setattr(client, "_listens", then_listen)
+        assert asyncio.run(client._settled(deployment.paths))
+    assert looked == [False, True]
+    control.unlink()
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_destroy_after_a_killed_up_leaves_nothing(deployment: Deployment, point: str) -> None:
     killed_at(point, deployment)

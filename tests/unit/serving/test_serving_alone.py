@@ -134,9 +134,11 @@ def test_unknown_paths_and_methods(serve: Serve) -> None:
 def test_what_a_script_prints_and_logs_is_in_order(serve: Serve) -> None:
     script = (
         "import logging, sys\nlogging.basicConfig(level='INFO', format='%(message)s')\ndef init():\n"
-        "    for i in range(20):\n        print(f'print {i}')\n        logging.info(f'log {i}')\ndef run(data): pass\n"
+        "    for i in range(20):\n        print(f'print {i}')\n        logging.info(f'log {i}')\n"
+        "    print('whole lines:', not sys.stdout.write_through)\ndef run(data): pass\n"
     )
-    server = serve(script)
+    server = serve(script, env={"PYTHONUNBUFFERED": "1"})
+    assert "whole lines: True\n" in server.log
     lines = [line for line in server.log.splitlines() if line.startswith(("print", "log"))]
     assert lines == [f"{kind} {i}" for i in range(20) for kind in ("print", "log")]
 
