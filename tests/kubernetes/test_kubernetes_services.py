@@ -108,6 +108,12 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
     assert "create" not in changed or changed["create"] == 1, "the router's configuration alone"
     assert project.up() == {}
 
+    project.deployment.update(sslEnabled=False, port=8080)
+    project.write()
+    assert "http-8080" in project.preview()
+    project.up()
+    assert send(project.address, 1)[2] == revisions["green"]
+
 
 def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None:
     project.deployment.update(numReplicas=2)
