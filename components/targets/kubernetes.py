@@ -307,7 +307,7 @@ class KubernetesTarget(pulumi.ComponentResource):
             None if wanted.settings.scaling is None else self._autoscaler(wanted, wanted.settings.scaling, made)
         )
         revision = template.apply(lambda known: str(known["metadata"]["annotations"][pods.REVISION]))
-        return self._endpoint(wanted, made, autoscaler, revision), revision
+        return self._endpoint(wanted, made, image.reference, autoscaler, revision), revision
 
     def _pod(self, wanted: _Wanted, sample: Sample | None) -> Pod:
         deployment, settings = wanted.deployment, wanted.settings
@@ -336,7 +336,12 @@ class KubernetesTarget(pulumi.ComponentResource):
         )
 
     def _endpoint(
-        self, wanted: _Wanted, made: ClusterObject, autoscaler: dict[str, Any] | None, revision: pulumi.Output[str]
+        self,
+        wanted: _Wanted,
+        made: ClusterObject,
+        image: pulumi.Input[str],
+        autoscaler: dict[str, Any] | None,
+        revision: pulumi.Output[str],
     ) -> sdk.Endpoint:
         # Pods come one after the other, and each may take its time.
         seconds = _BEFORE_START_SECONDS + wanted.startup_seconds * wanted.replicas[1]
@@ -350,6 +355,8 @@ class KubernetesTarget(pulumi.ComponentResource):
                     "service": wanted.service,
                     "deployment": made.name,
                     "port": pods.SERVICE_PORT,
+                    # No part of the revision is where an image comes from; new pods pull it from there all the same.
+                    "image": image,
                     # Where more are asked for, they are waited for; how many an autoscaler makes is its own affair.
                     **({"replicas": wanted.deployment.replicas} if autoscaler is None else {"autoscaler": autoscaler}),
                     **({} if wanted.keys is None else {"keysFile": pods.KEYS_FILE}),

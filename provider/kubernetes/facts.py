@@ -259,11 +259,12 @@ def _overdue(rollout: Rollout, found: Verdict) -> Verdict:
 def serving(rollout: Rollout, revision: str) -> str:
     """Who answers requests, as a sentence."""
     new = revisions(rollout.pods).get(revision, 0)
-    old = {name: count for name, count in revisions([*rollout.others, *rollout.pods]).items() if name != revision}
+    # Where only the place of the image changed, the pods before are of the same revision.
+    old = revisions([*rollout.others, *(pod for pod in rollout.pods if revision_of(pod) != revision)])
     if not new and not old:
         return "No pod is ready: no revision answers requests now."
     before = " and ".join(
-        f"{_pods(count)} of {'an unnamed revision' if name is None else f'revision {name}'}"
+        f"{_pods(count)} of {_named(name, revision)}"
         for name, count in sorted(old.items(), key=lambda item: str(item[0]))
     )
     if not new:
@@ -271,3 +272,9 @@ def serving(rollout: Rollout, revision: str) -> str:
     if not old:
         return f"{_pods(new)} of the revision {'serves' if new == 1 else 'serve'}."
     return f"{_pods(new)} of the revision {'serves' if new == 1 else 'serve'} beside {before}, the one before."
+
+
+def _named(old: str | None, revision: str) -> str:
+    if old is None:
+        return "an unnamed revision"
+    return "the same revision" if old == revision else f"revision {old}"

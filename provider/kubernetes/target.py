@@ -57,8 +57,9 @@ _AUTOSCALING = "autoscaling/v2"
 
 
 class KubernetesTarget:
-    """The service of `target: {kind: kubernetes, cluster, namespace, service, deployment, port, keysFile?,
-    autoscaler?: {name, api}}`."""
+    """The service of `target: {kind: kubernetes, cluster, namespace, service, deployment, port, image?,
+    keysFile?, autoscaler?: {name, api}}`. Nothing here depends on `image`: it is there so that another one is
+    waited for, also where that is the same image from another place."""
 
     poll_seconds = 0.25
 

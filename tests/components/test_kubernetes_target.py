@@ -31,7 +31,7 @@ from infra.config import (
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, ServicePlan, StackPlan
 from slipway_serving import metrics
 from tests.certificates import Authority
-from tests.components.support import Recorder, declared
+from tests.components.support import OUTPUTS, Recorder, declared
 
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 SERVICE = "kubernetes:core/v1:Service"
@@ -210,6 +210,7 @@ def test_the_cluster_is_the_one_of_the_configuration(recorder: Recorder) -> None
         "service": "mnist",
         "deployment": "mnist",
         "port": 5001,
+        "image": "registry/app@sha256:i",
         "replicas": 1,
     }
     providers = {
@@ -533,6 +534,25 @@ def test_what_an_autoscaler_goes_by_makes_no_new_pods() -> None:
     by_requests = by_cpu.model_copy(update={"auto_scaler": AutoScaler(metric="requestsInFlight")})
 
     assert revision_of(a_plan(by_cpu)) == revision_of(a_plan(by_requests))
+
+
+def test_an_endpoint_follows_the_place_of_the_image_that_is_no_part_of_the_revision(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared(recorder, a_plan())
+    there = "other:31000/app@sha256:i"
+    monkeypatch.setitem(
+        OUTPUTS, "slipway:index:ServiceImage", {**OUTPUTS["slipway:index:ServiceImage"], "reference": there}
+    )
+    moved = Recorder()
+    pulumi.runtime.set_mocks(moved, project="slipway", stack="test")
+    declared(moved, a_plan())
+
+    before, after = only(recorder, ENDPOINT), only(moved, ENDPOINT)
+    assert container(moved)["image"] == there
+    assert before["revision"] == after["revision"]
+    assert (before["target"]["image"], after["target"]["image"]) == ("registry/app@sha256:i", there)
+    assert {**before, "target": {**before["target"], "image": there}} == after, "nothing else of it changes"
 
 
 def test_an_endpoint_sees_the_autoscaler_that_was_declared(recorder: Recorder) -> None:

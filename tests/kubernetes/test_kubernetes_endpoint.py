@@ -153,6 +153,12 @@ def test_a_pod_that_is_lost_is_a_transition(place: Place, name: str) -> None:
 def test_an_image_that_cannot_be_pulled_leaves_the_old_pods_serving(place: Place, name: str) -> None:
     place.deploy(name, "r1")
     deployed(place.inputs(name, "r1"))
+    # From another place, an image is the same revision.
+    place.deploy(name, "r1", image="Not/An/Image")
+    said = story(place.inputs(name, "r1", target={"image": "Not/An/Image"}))
+    assert "service mnist, revision r1: Failed (InvalidImageName)" in said
+    assert "1 pod of the same revision, the one before, goes on serving." in said
+
     place.deploy(name, "r2", image=MISSING)
     said = story(place.inputs(name, "r2"))
     assert "service mnist, revision r2: Failed (ImagePullFailed)" in said

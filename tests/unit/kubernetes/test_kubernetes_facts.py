@@ -593,6 +593,14 @@ def test_a_pod_that_was_evicted_is_told_until_another_is_there() -> None:
             [pod(ready=True), pod(name="a", owner="old", revision="r1", ready=True)],
             "1 pod of the revision serves beside 1 pod of revision r1, the one before.",
         ),
+        (
+            [pod(CREATING), *(pod(name=name, owner="old", revision="r2", ready=True) for name in "ab")],
+            "2 pods of the same revision, the one before, go on serving.",
+        ),
+        (
+            [pod(ready=True), pod(name="a", owner="old", revision="r2", ready=True)],
+            "1 pod of the revision serves beside 1 pod of the same revision, the one before.",
+        ),
     ],
 )
 def test_who_serves_is_told(pods: list[Object], sentence: str) -> None:

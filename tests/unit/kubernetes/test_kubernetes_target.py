@@ -99,6 +99,26 @@ def test_the_log_of_the_process_that_ended_is_read(api: ApiServer, inputs: Prope
     assert f"GET {CORE}/pods/mnist-2-a/log?container=server&tailLines=40&previous=true" in api.asked
 
 
+def test_old_pods_of_the_same_revision_do_not_hide_new_ones_that_cannot_pull(
+    api: ApiServer, inputs: Properties
+) -> None:
+    refused = "failed to pull image: dial tcp 127.0.0.1:5000: connect: connection refused"
+    new = pod(status(waiting={"reason": "ErrImagePull", "message": refused}))
+    holds(api, deployment(updated=1, available=1, old=1), new, pod(name="old", owner="old", ready=True))
+    said = story(inputs)
+    assert "service mnist, revision r2: Failed (ImagePullFailed)" in said
+    assert "connection refused" in said
+    assert "1 pod of the same revision, the one before, goes on serving." in said
+
+
+def test_another_place_of_the_image_is_waited_for(inputs: Properties) -> None:
+    before = {**inputs, "target": {**inputs["target"], "image": "127.0.0.1:5000/mnist@sha256:i"}, "state": "Healthy"}
+    after = {**inputs, "target": {**inputs["target"], "image": "127.0.0.1:31000/mnist@sha256:i"}}
+    assert Endpoint().diff(before, {**before}) == []
+    (change,) = Endpoint().diff(before, after)
+    assert (change.path.partition(".")[0], change.kind) == ("target", "update")
+
+
 def test_a_log_that_is_gone_gives_way_to_that_of_the_process_that_runs(api: ApiServer, inputs: Properties) -> None:
     holds(api, deployment(), pod(LOOP))
     log = f"{CORE}/pods/mnist-2-a/log?container=server&tailLines=40"
