@@ -6,5 +6,5 @@ to files, client-side apply.
 
 Modules: `objects` (what an object is, and its normal form), `names`, `replacement` (which changes replace),
 `difference`, `checkpoint` (the state's layout), `managers` (who owns a field), `connection` (the API server),
-`readiness` and `waiting`, `operations`, `plugin`.
+`readiness`, `rollout` and `waiting`, `operations`, `plugin`.
 """

@@ -53,16 +53,18 @@ def _condition(obj: Object, kind: str) -> dict[str, Any]:
     return next((c for c in _part(obj, "status", "conditions") or () if c.get("type") == kind), {})
 
 
-def _observed(obj: Object) -> bool:
+def observed(obj: Object) -> bool:
     """Whether the controller has seen the object as it is now."""
     return int(_part(obj, "status", "observedGeneration") or 0) >= int(_part(obj, "metadata", "generation") or 0)
 
 
-def deployment(obj: Object) -> Verdict:
+def deployment(obj: Object, before: Object | None = None) -> Verdict:
+    """Of a Deployment that was like `before` when the waiting began: what had failed by then is nothing new. The
+    condition that tells of it stays, through another template too, until a pod has come or gone."""
     progressing, available = _condition(obj, "Progressing"), _condition(obj, "Available")
-    if not _observed(obj):
+    if not observed(obj):
         return Waiting("the rollout has not begun")
-    if progressing.get("reason") == "ProgressDeadlineExceeded":
+    if progressing.get("reason") == "ProgressDeadlineExceeded" and not _same(progressing, before):
         return Failed(progressing.get("message") or "the rollout made no progress in time")
     wanted = _wanted(obj)
     updated, ready = (int(_part(obj, "status", name) or 0) for name in ("updatedReplicas", "availableReplicas"))
@@ -76,11 +78,17 @@ def deployment(obj: Object) -> Verdict:
     return None
 
 
+def _same(condition: Mapping[str, Any], before: Object | None) -> bool:
+    """Whether an object had that very condition before."""
+    earlier = _condition(before or {}, str(condition.get("type")))
+    return all(earlier.get(member) == condition.get(member) for member in ("status", "reason", "lastUpdateTime"))
+
+
 def stateful_set(obj: Object) -> Verdict:
     status, wanted = _part(obj, "status") or {}, _wanted(obj)
     updated, ready = (int(status.get(name) or 0) for name in ("updatedReplicas", "readyReplicas"))
     rolling = _part(obj, "spec", "updateStrategy", "type") != "OnDelete"
-    if not _observed(obj) or ready < wanted or (rolling and updated < wanted):
+    if not observed(obj) or ready < wanted or (rolling and updated < wanted):
         return Waiting(f"{updated} of {wanted} replicas updated, {ready} ready")
     return None
 
@@ -89,14 +97,14 @@ def daemon_set(obj: Object) -> Verdict:
     status = _part(obj, "status") or {}
     wanted = int(status.get("desiredNumberScheduled") or 0)
     updated, ready = (int(status.get(name) or 0) for name in ("updatedNumberScheduled", "numberReady"))
-    if not _observed(obj) or updated < wanted or ready < wanted:
+    if not observed(obj) or updated < wanted or ready < wanted:
         return Waiting(f"{updated} of {wanted} pods updated, {ready} ready")
     return None
 
 
 def replication(obj: Object) -> Verdict:
     ready, wanted = int(_part(obj, "status", "readyReplicas") or 0), _wanted(obj)
-    return None if _observed(obj) and ready >= wanted else Waiting(f"{ready} of {wanted} replicas ready")
+    return None if observed(obj) and ready >= wanted else Waiting(f"{ready} of {wanted} replicas ready")
 
 
 def _wanted(obj: Object) -> int:
@@ -117,20 +125,21 @@ def pod(obj: Object) -> Verdict:
     phase = _part(obj, "status", "phase")
     if phase == "Succeeded" or _condition(obj, "Ready").get("status") == "True":
         return None
-    said = "; ".join(_pod_messages(obj))
+    said = "; ".join(pod_messages(obj))
     if phase == "Failed":
         return Failed(said or _part(obj, "status", "message") or "the pod failed")
     return Waiting(said or f"the pod is {phase or 'not scheduled'}")
 
 
-def _pod_messages(obj: Object) -> list[str]:
+def pod_messages(obj: Object) -> list[str]:
     """What keeps a pod from running, in the words of its conditions and containers."""
     messages = [
         f"{c.get('reason')}: {c.get('message')}"
         for c in _part(obj, "status", "conditions") or ()
         if c.get("type") == "PodScheduled" and c.get("status") == "False"
     ]
-    for container in _part(obj, "status", "containerStatuses") or ():
+    status = _part(obj, "status") or {}
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         for state in ("waiting", "terminated"):
             found = _part(container, "state", state) or {}
             if found.get("reason") not in (None, "ContainerCreating", "PodInitializing", "Completed"):

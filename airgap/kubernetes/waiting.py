@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from airgap.kubernetes import readiness
-from airgap.kubernetes.connection import Connection, UnreachableError
+from airgap.kubernetes import readiness, rollout
+from airgap.kubernetes.connection import ApiError, Connection, UnreachableError
 from airgap.kubernetes.objects import Kind, Object, annotation, id_of, metadata, name_of, namespace_of
 from airgap.kubernetes.readiness import Check, Failed, Verdict, Waiting
 from provider.resource import Context, ResourceError
@@ -18,6 +19,7 @@ _DEFAULT_SECONDS: Mapping[str, float] = {"PersistentVolumeClaim": 300, "Persiste
 _ELSE_SECONDS = 600.0
 _DELETE_SECONDS = 600.0
 _SLICES = Kind("discovery.k8s.io/v1", "EndpointSlice")
+_REPLICA_SETS, _PODS = Kind("apps/v1", "ReplicaSet"), Kind("v1", "Pod")
 _CLASSES = Kind("storage.k8s.io/v1", "StorageClass")
 
 
@@ -47,21 +49,22 @@ def until_ready(
     connection: Connection, context: Context, kind: Kind, inputs: Object, obj: Object, custom: float
 ) -> tuple[Object, str | None]:
     """Waits until `obj` is ready. Returns it as it is then, and why it is not where it is not."""
-    check = checker(connection, kind, inputs)
+    check = checker(connection, kind, inputs, obj)
     if check is None:
         return obj, None
     limit = seconds(inputs, custom, _DEFAULT_SECONDS.get(kind.name, _ELSE_SECONDS))
-    latest, verdict = obj, check(obj)
+    latest, verdict, said = obj, check(obj), ""
 
     def settled() -> bool:
-        nonlocal latest, verdict
+        nonlocal latest, verdict, said
         found = connection.get(kind, namespace_of(obj), name_of(obj))
         if found is None:
             verdict = Failed("it was deleted meanwhile")
             return True
         latest, verdict = found, check(found)
-        if isinstance(verdict, Waiting):
-            context.log.status(verdict.message)
+        if isinstance(verdict, Waiting) and verdict.message != said:
+            said = verdict.message
+            context.log.status(said)
         return not isinstance(verdict, Waiting)
 
     if isinstance(verdict, Waiting) and not _until(settled, limit, context) and isinstance(verdict, Waiting):
@@ -69,17 +72,41 @@ def until_ready(
     return latest, verdict.message if verdict is not None else None
 
 
-def checker(connection: Connection, kind: Kind, inputs: Object) -> Check | None:
-    """What tells whether an object is ready, also by what else is in the cluster."""
+def checker(connection: Connection, kind: Kind, inputs: Object, before: Object | None = None) -> Check | None:
+    """What tells whether an object is ready, also by what else is in the cluster, and by how it was when the waiting
+    began."""
     if annotation(inputs, "skipAwait") == "true" or annotation(inputs, "waitFor"):
         return readiness.check_for(kind, inputs)
     if kind == Kind("v1", "Service"):
         return lambda obj: _service(connection, obj)
+    if kind.name == "Deployment" and kind.group == "apps":
+        return lambda obj: _deployment(connection, obj, before)
     found = readiness.check_for(kind, inputs)
     if kind == Kind("v1", "PersistentVolumeClaim") and found is not None:
         bound = found
         return lambda obj: None if _waits_for_a_pod(connection, obj) else bound(obj)
     return found
+
+
+def _deployment(connection: Connection, obj: Object, before: Object | None) -> Verdict:
+    """A rollout that is not done, with what its newest pods wait for."""
+    verdict = readiness.deployment(obj, before)
+    if verdict is None or not readiness.observed(obj):
+        return verdict
+    cause = _cause(connection, obj)
+    return replace(verdict, message=f"{verdict.message}; {cause}") if cause else verdict
+
+
+def _cause(connection: Connection, obj: Object) -> str:
+    selector = rollout.selector(obj)
+    if selector is None:
+        return ""
+    query = [("labelSelector", selector)]
+    try:
+        replica_sets, pods = (connection.list(kind, namespace_of(obj), query) for kind in (_REPLICA_SETS, _PODS))
+    except (ApiError, UnreachableError):
+        return ""  # whoever may deploy need not be allowed to look at pods
+    return rollout.told(obj, replica_sets, pods)
 
 
 def _service(connection: Connection, obj: Object) -> Verdict:

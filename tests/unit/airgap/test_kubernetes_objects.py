@@ -318,6 +318,7 @@ def test_when_a_deployment_is_ready() -> None:
     late = status("Progressing", "False", reason="ProgressDeadlineExceeded", message="timed out progressing")
     stuck = {**ready, "status": {**ready["status"], "conditions": [late]}}
     assert readiness.deployment(stuck) == Failed("timed out progressing")
+    assert isinstance(readiness.deployment(stuck, before=stuck), Waiting), "what had failed before is nothing new"
 
 
 def test_when_a_pod_is_ready() -> None:
