@@ -8,6 +8,8 @@ from pathlib import Path
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10240
+_NODE_PORTS = range(30000, 32768)
+"""What a cluster on this machine answers at without that anybody listens there."""
 _given: set[int] = set()
 
 
@@ -36,10 +38,11 @@ def is_free(port: int) -> bool:
 
 
 def _ours() -> range:
-    """The larger of the ranges below and above the kernel's."""
+    """The larger of the ranges below and above the kernel's, without the ports of Kubernetes' nodes."""
     try:
         first, last = (int(word) for word in _RANGE.read_text().split())
     except OSError:
         first, last = 32768, 60999
-    below, above = range(_LOWEST, first), range(max(last + 1, _LOWEST), 65536)
+    below = range(_LOWEST, min(first, _NODE_PORTS.start))
+    above = range(max(last + 1, _NODE_PORTS.stop), 65536)
     return max(below, above, key=len)
