@@ -19,7 +19,7 @@ from provider.start import start_provider  # noqa: E402
 
 starting = start_provider()
 
-from infra.engines import away  # noqa: E402
+from infra import engines, kubeconfigs  # noqa: E402
 from infra.load import load  # noqa: E402
 from infra.problems import ConfigurationError  # noqa: E402
 from infra.stack import deploy  # noqa: E402
@@ -44,8 +44,11 @@ async def program() -> dict[str, Any]:
         raise pulumi.RunError(str(error)) from None
     for notice in plan.notices:
         pulumi.log.warn(notice)
-    if not pulumi.runtime.is_dry_run() and (reasons := away(plan)):
-        raise pulumi.RunError("\n".join(["an engine cannot be reached; nothing was changed:", *reasons]))
+    if not pulumi.runtime.is_dry_run():
+        if reasons := engines.away(plan):
+            raise pulumi.RunError("\n".join(["an engine cannot be reached; nothing was changed:", *reasons]))
+        if reasons := kubeconfigs.away(plan.compute_targets, ROOT):
+            raise pulumi.RunError("\n".join(["a cluster is not known; nothing was changed:", *reasons]))
     outputs = deploy(plan, ROOT, slipway / stack / plan.workspace.name, stack)
     # What is still pending when a program ends, the SDK looks through again for each output that becomes known: that
     # grows with the square of their number. Waiting here leaves it nothing to look through.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from infra import builds, cluster_registry, clusters, config, hosts, preflight, references
+from infra import builds, cluster_registry, clusters, config, hosts, kubeconfigs, preflight, references
 from infra.config import (
     ContainerDeployment,
     ContainerResources,
@@ -104,6 +104,7 @@ class _Loader:
         self.problems += builds.check_uses(*_built_uses(packages, services, targets, environments), registry, self.file)
         self.problems += preflight.check_registry(registry, self.root, self.file)
         self.problems += preflight.check_targets(targets, self.root, self.file)
+        self.problems += kubeconfigs.check(targets, self.root, self.file)
         self.problems += preflight.check_models(models, self.root, self.file)
         self.problems += preflight.check_services(services, self.drafts, self.file)
         self.problems += preflight.check_packages(packages, self.file)

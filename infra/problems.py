@@ -77,10 +77,8 @@ _BRANCHES = {
     "local",
     "container",
     "kubernetes",
-    "str",
-    "InferenceConfig",
-    "AzureEnvironment",
-    "SecretReference",
+    "<text>",
+    "<section>",
     *_REGISTRIES,
 }
 
@@ -102,7 +100,8 @@ def _message(details: ErrorDetails, known: Sequence[str], section: str) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"kind must be one of {details['ctx'].get('expected_tags', 'local')}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"must be a section with fields, not {value!r}"
+        what = "a text or a section" if details["loc"] and details["loc"][-1] == "<section>" else "a section"
+        return f"must be {what} with fields, not {value!r}"
     if kind == "value_error":
         return str(details["ctx"]["error"])
     wording = details["msg"]

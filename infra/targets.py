@@ -11,7 +11,7 @@ import pulumi
 
 from components import CopiedImage, Registry, ServiceImage
 from components.targets import ComputeTarget, LocalTarget
-from infra import cluster_registry, clusters, config
+from infra import cluster_registry, clusters, config, kubeconfigs
 from infra.config import ContainerDeployment, KubernetesDeployment, LivenessProbe, SecretReference
 from provider import sdk
 
@@ -89,7 +89,7 @@ def cluster_provider(
     from components.targets.objects import ClusterProvider
 
     return ClusterProvider(
-        f"{name}-cluster", kubeconfig_of(target, root), target.context, pulumi.ResourceOptions(parent=parent)
+        f"{name}-cluster", kubeconfigs.path_of(target, root), target.context, pulumi.ResourceOptions(parent=parent)
     )
 
 
@@ -118,7 +118,7 @@ def registry_place(
 
 def _reached(target: config.KubernetesTarget, root: Path) -> dict[str, str]:
     """How a cluster is reached, for the provider's own resources."""
-    cluster = {"kubeconfig": kubeconfig_of(target, root), "context": target.context}
+    cluster = {"kubeconfig": kubeconfigs.path_of(target, root), "context": target.context}
     return {key: value for key, value in cluster.items() if value is not None}
 
 
@@ -162,14 +162,6 @@ def kubernetes(
         "images": images,
     }
     return KubernetesTarget(name, args, pulumi.ResourceOptions(parent=parent, providers=[provider]))
-
-
-def kubeconfig_of(target: config.KubernetesTarget, root: Path) -> str | None:
-    """The kubeconfig file of a target; None for the one that kubectl would use."""
-    if target.kubeconfig is None:
-        made = clusters.made_kubeconfig(target, root)
-        return None if made is None else str(made)
-    return str(root / Path(target.kubeconfig).expanduser())
 
 
 def _pull_access(registry: Registry) -> PullAccess | None:

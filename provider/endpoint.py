@@ -255,14 +255,24 @@ async def _as_it_is(target: Target, state: Properties) -> Condition:
     if observation is None:
         return Condition("Failed", "NotRunning", "the service is not running")
     if observation.desired != state["revision"]:
-        asked = observation.desired or "none"
-        return Condition("Unhealthy", "WrongRevision", f"revision {asked} is deployed, not {state['revision']}")
+        return Condition("Unhealthy", "WrongRevision", _another(observation, state["revision"]))
     if observation.condition.state != "Healthy":
         return observation.condition
     cause = await _identity(target, state, _READ_SECONDS)
     if cause is not None:
         return Condition("Unhealthy", cause.reason, cause.message, cause)
     return observation.condition
+
+
+def _another(observation: Observation, revision: str) -> str:
+    """What is so where a target was asked for another revision than the one that came to serve last."""
+    # After an `up` that failed, the sentence on who serves names that one.
+    if observation.condition.state != "Healthy" and revision in observation.serving:
+        return (
+            f"the last update, revision {observation.desired}, did not become ready: {observation.condition.message}. "
+            f"{observation.serving}"
+        )
+    return f"revision {observation.desired or 'none'} is deployed, not {revision}"
 
 
 # -- telling ---------------------------------------------------------------------------------------------------------

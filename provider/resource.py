@@ -14,11 +14,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from provider.errors import ResourceError as ResourceError
 from provider.values import UNKNOWN, Properties
-
-
-class ResourceError(Exception):
-    """An operation failed. The message is shown to the user as it stands: what, where, and how to mend it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.alias_generators import to_camel
 
 NAMESPACE = "slipway:"
@@ -59,6 +59,16 @@ Text = Annotated[str, BeforeValidator(_text)]
 Path = Annotated[str, Field(min_length=1)]
 
 
+def _form(value: object) -> str:
+    return "<text>" if isinstance(value, str) else "<section>"
+
+
+TEXT, SECTION = Tag("<text>"), Tag("<section>")
+"""What the members of a union are annotated with that takes a text or a section; no name can be like them."""
+BY_FORM = Discriminator(_form)
+"""What such a union is annotated with: a value is told the mistakes of what it was written as, and no others."""
+
+
 class Section(BaseModel):
     """What all sections share."""
 
@@ -90,6 +100,8 @@ def _named_secret(value: object) -> object:
     )
 
 
+TextOrSecret = Annotated[Annotated[str, TEXT] | Annotated[SecretReference, SECTION], BY_FORM]
+"""A plain value, or `{secret: NAME}`."""
 Secret = Annotated[SecretReference, BeforeValidator(_named_secret)]
 """Where a secret value is meant."""
 

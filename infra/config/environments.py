@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from infra.config.base import AssetName, Path, Secret, Section, Text
+from infra.config.base import BY_FORM, SECTION, TEXT, AssetName, Path, Secret, Section, Text
 
 
 def _debian_package(name: str) -> str:
@@ -55,7 +55,13 @@ class CondaDependencies(Section):
 
     name: str | None = None
     channels: tuple[str, ...] = ()
-    dependencies: tuple[str | Mapping[Literal["pip"], tuple[str, ...]], ...] = ()
+    dependencies: tuple[
+        Annotated[
+            Annotated[str, TEXT] | Annotated[Mapping[Literal["pip"], tuple[str, ...]], SECTION],
+            BY_FORM,
+        ],
+        ...,
+    ] = ()
 
 
 class AzurePython(Section):

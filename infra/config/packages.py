@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from infra.config.base import Path, Section
-from infra.config.services import InferenceConfig, ModelText
+from infra.config.base import Section
+from infra.config.services import Inference, ModelText
 
 Platform = Literal["linux/amd64", "linux/arm64"]
 
@@ -23,7 +23,7 @@ class Package(Section):
 
     models: tuple[ModelText, ...] = ()
     """Models it serves: `name`, `name:version` for one that stays, or `name@alias`."""
-    inference: InferenceConfig | Path
+    inference: Inference
     """How it is served, or the path of an Azure `inferenceconfig.json`."""
     platforms: Annotated[tuple[Platform, ...], Field(min_length=1), AfterValidator(_distinct)] = ("linux/amd64",)
     """What it is made for: `linux/amd64`, `linux/arm64`, or both."""

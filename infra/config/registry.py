@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from infra.config.base import AssetName, DnsLabel, IpAddress, Path, Secret, SecretReference, Section
+from infra.config.base import AssetName, DnsLabel, IpAddress, Path, Secret, Section, TextOrSecret
 
 Tier = Literal["Basic", "Standard", "Premium"]
 DEFAULT_REGISTRY_IMAGE = "docker.io/library/registry:2"
@@ -35,13 +35,13 @@ class LayoutRegistry(Section):
 class Webhook(Section):
     """Where a registry tells what happens in it, as CloudEvents."""
 
-    url: str | SecretReference
+    url: TextOrSecret
     """Where events are posted; as `{secret: NAME}` where a token is part of it."""
     actions: Annotated[tuple[Literal["push", "delete", "pull"], ...], Field(min_length=1)] = ("push", "delete")
     """What is told: `push`, `delete`, `pull`; by default the first two."""
     scope: Annotated[str, Field(min_length=1)] | None = None
     """Of which images, `REPOSITORY` or `REPOSITORY:TAG`, with `*` for anything; by default of all."""
-    headers: Mapping[str, str | SecretReference] = {}
+    headers: Mapping[str, TextOrSecret] = {}
     """Headers of its requests; `Authorization: {secret: NAME}`."""
 
 

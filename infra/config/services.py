@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from infra.config.base import AssetName, Path, Section
+from infra.config.base import BY_FORM, SECTION, TEXT, AssetName, Path, Section
 from infra.config.deployments import KubernetesResources, UncheckedDeployment
 from infra.config.environments import AzureEnvironment
 
@@ -37,7 +37,7 @@ class InferenceConfig(Section):
     """The script with `init()` and `run()`, relative to the source directory."""
     source_directory: str | None = None
     """Folder with the script and all it imports, relative to the project's folder (in a file: to that file's)."""
-    environment: AssetName | AzureEnvironment = "minimal"
+    environment: Annotated[Annotated[AssetName, TEXT] | Annotated[AzureEnvironment, SECTION], BY_FORM] = "minimal"
     """Name of an environment, or one written out."""
     conda_file: Path | None = None
     """In the place of an environment: a conda file, relative to the source directory."""
@@ -47,6 +47,8 @@ class InferenceConfig(Section):
     """What this is."""
 
 
+Inference = Annotated[Annotated[InferenceConfig, SECTION] | Annotated[Path, TEXT], BY_FORM]
+"""Written out, or the path of a file."""
 ModelText = Annotated[str, AfterValidator(_model_reference)]
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 Percent = Annotated[int, Field(ge=0, le=100)]
@@ -61,7 +63,7 @@ class ServiceDeployment(Section):
 
     models: tuple[ModelText, ...] | None = None
     """Models it serves."""
-    inference: InferenceConfig | Path | None = None
+    inference: Inference | None = None
     """How it is served, or the path of an Azure `inferenceconfig.json`."""
     sample_request: Path | None = None
     """File with a request's body that a new revision must answer before it takes traffic."""
@@ -78,7 +80,7 @@ class Service(Section):
 
     models: tuple[ModelText, ...] = ()
     """Models it serves: `name`, `name:version` for one that stays, or `name@alias`."""
-    inference: InferenceConfig | Path | None = None
+    inference: Inference | None = None
     """How it is served, or the path of an Azure `inferenceconfig.json`; needed unless every deployment has one."""
     compute_target: AssetName
     """Name of the target."""

@@ -257,7 +257,9 @@ def _overdue(rollout: Rollout, found: Verdict) -> Verdict:
 
 
 def serving(rollout: Rollout, revision: str) -> str:
-    """Who answers requests, as a sentence."""
+    """Who answers requests, as a sentence; `revision` is the one that is asked about."""
+    if revision != rollout.desired and (left := revisions(rollout.others).get(revision, 0)):
+        return f"{_pods(left)} of revision {revision} {'goes' if left == 1 else 'go'} on serving."
     new = revisions(rollout.pods).get(revision, 0)
     # Where only the place of the image changed, the pods before are of the same revision.
     old = revisions([*rollout.others, *(pod for pod in rollout.pods if revision_of(pod) != revision)])

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from provider.resource import ResourceError
+from provider.errors import ResourceError
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LOGIN_SECONDS = 120
@@ -30,6 +30,23 @@ _EARLY = timedelta(seconds=60)
 
 class KubeconfigError(ResourceError):
     """No cluster is named, or it cannot be logged in to. The message says what to do."""
+
+
+class NoKubeconfigError(KubeconfigError):
+    """There is no kubeconfig at all."""
+
+
+class NoContextError(KubeconfigError):
+    """A kubeconfig is there, and has no such context."""
+
+    def __init__(self, message: str, context: str | None, contexts: Sequence[str], where: str) -> None:
+        super().__init__(message)
+        self.context = context
+        """The one that is named, here or as the current one; None: neither names any."""
+        self.contexts = contexts
+        """Those that there are."""
+        self.where = where
+        """The files, for an error."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ def find(kubeconfig: str | None, context: str | None, environment: Mapping[str, 
     if not there:
         if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in environment:
             return in_a_pod(environment)
-        raise KubeconfigError(_nothing(kubeconfig, files))
+        raise NoKubeconfigError(_nothing(kubeconfig, files))
     return chosen([read(file) for file in there], context)
 
 
@@ -152,15 +169,17 @@ def chosen(documents: Sequence[Document], context: str | None, cluster: str | No
     wanted = context or next(current, None)
     contexts = sorted(str(entry.get("name")) for one in documents for entry in _list(one.content, "contexts"))
     if wanted is None:
-        raise KubeconfigError(
+        raise NoContextError(
             f"{where} has no current context; name one in the compute target's context, or choose it with "
-            f"`kubectl config use-context NAME`. It has {', '.join(contexts) or 'none'}"
+            f"`kubectl config use-context NAME`. It has {', '.join(contexts) or 'none'}",
+            *(wanted, contexts, where),
         )
     _, found = _entry(documents, "contexts", "context", wanted)
     if found is None:
-        raise KubeconfigError(
+        raise NoContextError(
             f"there is no context {wanted!r} in {where}; it has {', '.join(contexts) or 'none'}. "
-            "Mend the compute target's context"
+            "Mend the compute target's context",
+            *(wanted, contexts, where),
         )
     origin = f"the context {wanted!r} of {where}"
     named = cluster or str(found.get("cluster"))
@@ -217,7 +236,8 @@ def _entry(
     for document in documents:
         for entry in _list(document.content, section):
             if entry.get("name") == name:
-                return document.folder, entry.get(member) or {}
+                found = entry.get(member)
+                return document.folder, found if isinstance(found, dict) else {}
     return Path(), None
 
 

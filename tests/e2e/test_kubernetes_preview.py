@@ -10,6 +10,7 @@ from pathlib import Path
 from infra.setup import plugins
 from tests.e2e.project import Project
 from tests.ports import free_port
+from tests.unit.kubernetes.api_server import write_kubeconfig
 
 
 def clustered(tmp_path: Path) -> Project:
@@ -74,3 +75,36 @@ def test_a_preview_of_a_registry_in_a_cluster_needs_none(tmp_path: Path) -> None
     }
     assert 'location   : "127.0.0.1:30500"' in shown
     assert not (project.root / "none").exists()
+
+
+def test_a_context_that_the_kubeconfig_lacks_ends_a_preview_and_an_up_at_once(tmp_path: Path) -> None:
+    project = clustered(tmp_path)
+    # Nothing listens there, and nobody is asked.
+    file = write_kubeconfig(project.root / "config", f"https://127.0.0.1:{free_port()}")
+    project.sections["computeTargets"]["aks"] |= {"kubeconfig": "config", "context": "nope"}
+    project.write()
+
+    told = (
+        f"computeTargets.aks.context: there is no context 'nope' in {file}; known: one, two. Mend it, or name another "
+        "file in computeTargets.aks.kubeconfig"
+    )
+    for shown in (project.failing_preview(), project.failing_up()):
+        assert "the stack's configuration has 1 mistake; nothing was changed:" in shown
+        assert told in shown
+        assert "not previewed on the cluster" not in shown
+        assert kinds_in(shown) == set()
+    assert [path for path in project.files() if path.is_file()] == [project.home / "images" / "images.json"]
+
+
+def test_an_up_without_a_kubeconfig_ends_before_anything_is_made(tmp_path: Path) -> None:
+    project = clustered(tmp_path)
+
+    shown = project.failing_up()
+
+    assert "a cluster is not known; nothing was changed:" in shown
+    assert (
+        f"computeTargets.aks.kubeconfig: the kubeconfig {project.root}/none/yet does not exist; mend the compute "
+        "target's kubeconfig, or make the file"
+    ) in shown
+    assert "not previewed on the cluster" not in shown
+    assert [path for path in project.files() if path.is_file()] == [project.home / "images" / "images.json"]

@@ -252,6 +252,89 @@ def test_a_mistake_is_named_with_its_place(project: Path, path: str, value: Any,
     assert ":word" not in str(found)
 
 
+HOOK = {"kind": "service", "port": 5000, "tier": "Standard"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "messages"),
+    [
+        (
+            "services.mnist.inference",
+            {"entryScipt": "score.py"},
+            [
+                "services.mnist.inference.entryScipt: is no field here; did you mean 'entryScript'?",
+                "services.mnist.inference.entryScript: is missing; add it",
+            ],
+        ),
+        (
+            "services.mnist.inference",
+            "",
+            ["services.mnist.inference: string should have at least 1 character, not ''"],
+        ),
+        (
+            "services.mnist.inference",
+            7,
+            ["services.mnist.inference: must be a text or a section with fields, not 7"],
+        ),
+        (
+            "services.mnist.inference.environment",
+            {"name": "own", "pyhton": {}},
+            ["services.mnist.inference.environment.pyhton: is no field here; did you mean 'python'?"],
+        ),
+        (
+            "services.mnist.inference.environment",
+            "b d",
+            [
+                "services.mnist.inference.environment: 'b d' is no name: up to 255 letters, digits, '.', '_' and '-', "
+                "the first a letter or digit"
+            ],
+        ),
+        (
+            "services.mnist.inference.environment",
+            {"name": "own", "python": {"condaDependencies": {"dependencies": [{"pip": "numpy"}]}}},
+            [
+                "services.mnist.inference.environment.python.condaDependencies.dependencies[0].pip: input should be a "
+                "valid tuple, not 'numpy'"
+            ],
+        ),
+        (
+            "services.mnist.deployments",
+            {"blue": {"inference": {"entryScript": "score.py", "sourceDir": "src"}}},
+            [
+                "services.mnist.deployments.blue.inference.sourceDir: is no field here; did you mean "
+                "'sourceDirectory'?",
+            ],
+        ),
+        (
+            "packages",
+            {"app": {"inference": {"entryScript": "score.py", "sourceDir": "src"}}},
+            ["packages.app.inference.sourceDir: is no field here; did you mean 'sourceDirectory'?"],
+        ),
+        (
+            "registry",
+            HOOK | {"webhooks": {"ci": {"url": {"secrets": "hook"}}}},
+            [
+                "registry.webhooks.ci.url.secret: is missing; add it",
+                "registry.webhooks.ci.url.secrets: is no field here; did you mean 'secret'?",
+            ],
+        ),
+        (
+            "registry",
+            HOOK | {"webhooks": {"ci": {"url": "http://ci.test", "headers": {"Authorization": {"secret": "a b"}}}}},
+            [
+                "registry.webhooks.ci.headers.Authorization.secret: is no name of a secret: up to 63 letters, digits, "
+                "'_' and '-', a letter first"
+            ],
+        ),
+    ],
+)
+def test_only_the_mistakes_of_what_was_written_are_told(
+    project: Path, path: str, value: Any, messages: list[str]
+) -> None:
+    """Where a text or a section may stand."""
+    assert mistakes(project, spoilt(path, value)) == [f"stacks/Pulumi.dev.yaml: {message}" for message in messages]
+
+
 def test_a_service_name_is_a_dns_label(project: Path) -> None:
     sections = configuration()
     sections["services"]["My_Service"] = sections["services"].pop("mnist")

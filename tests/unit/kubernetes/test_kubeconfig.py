@@ -86,6 +86,12 @@ def test_a_context_that_leads_nowhere(tmp_path: Path, section: str, words: str) 
     refused(lambda: find(str(path), None), words)
 
 
+def test_a_context_that_is_no_map_leads_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(yaml.safe_dump({"current-context": "one", "contexts": [{"name": "one", "context": "here"}]}))
+    refused(lambda: find(str(path), None), "names the cluster 'None', of which it has no server")
+
+
 @pytest.mark.parametrize("text", ["token: 'very secret", "- one"])
 def test_what_is_no_kubeconfig_is_not_shown(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config"

@@ -607,6 +607,12 @@ def test_who_serves_is_told(pods: list[Object], sentence: str) -> None:
     assert serving(rollout(deployment(), *pods), "r2") == sentence
 
 
+def test_a_revision_that_serves_after_a_failed_update_is_named() -> None:
+    before = [pod(name=name, owner="old", revision="r1", ready=True) for name in "ab"]
+    assert serving(rollout(deployment(), pod(CREATING), *before), "r1") == "2 pods of revision r1 go on serving."
+    assert serving(rollout(deployment(), pod(CREATING)), "r1") == "No pod is ready: no revision answers requests now."
+
+
 def test_the_newest_replica_set_is_the_one_with_the_deployments_number() -> None:
     old, new = replica_set(1, "old"), replica_set(2, "new")
     assert newest(deployment(), [old, new]) is new

@@ -500,3 +500,26 @@ def test_the_inputs_are_checked(
     change(inputs["target"])
     checked = asyncio.run(Endpoint().check(context("slipway:index:Endpoint", "mnist"), inputs))
     assert checked[1] == failures
+
+
+def warned(state: Properties) -> str:
+    """What a refresh of the endpoint warns of."""
+    log = Lines()
+    found = asyncio.run(Endpoint().read(context("slipway:index:Endpoint", "mnist", log=log), "mnist", state))
+    assert found is not None
+    assert (found["state"], found["reason"]) == ("Unhealthy", "WrongRevision")
+    return "\n".join(log.warnings)
+
+
+def test_a_refresh_after_a_failed_update_says_what_goes_on_serving(api: ApiServer, inputs: Properties) -> None:
+    holds(api, deployment(), pod(LOOP), pod(name="old", owner="old", revision="r1", ready=True))
+    said = warned({**inputs, "revision": "r1"})
+    assert said.endswith(
+        "(WrongRevision): the last update, revision r2, did not become ready: the pod mnist-2-a ended twice, the last "
+        "time with exit code 7. 1 pod of revision r1 goes on serving."
+    )
+
+
+def test_a_refresh_tells_a_revision_that_somebody_else_deployed(api: ApiServer, inputs: Properties) -> None:
+    holds(api, deployment(available=1), pod(ready=True))
+    assert warned({**inputs, "revision": "r1"}).endswith("(WrongRevision): revision r2 is deployed, not r1")

@@ -175,6 +175,17 @@ def test_a_failing_update_tells_why_and_what_still_serves(deployment: Deployment
     assert get(deployment.port, "/score", b"{}")["version"] == 1
 
 
+def test_a_refresh_after_a_failing_update_says_that_the_old_revision_serves(deployment: Deployment) -> None:
+    outputs = deployment.up()
+    deployment.write("score.py", BROKEN_INIT)
+    deployment.failing_up()
+    read = asyncio.run(deployment.endpoint.read(deployment.context, "mnist", outputs))
+    assert read is not None
+    assert (read["state"], read["reason"]) == ("Unhealthy", "WrongRevision")
+    assert read["message"].startswith(f"the last update, revision {deployment.state['revision']}, did not become ready")
+    assert read["message"].endswith(f"Revision {outputs['revision']}, the one before, goes on serving.")
+
+
 def test_a_first_deployment_that_fails_says_that_nothing_serves(deployment: Deployment) -> None:
     deployment.write("score.py", BROKEN_INIT)
     assert "No revision answers requests now." in deployment.failing_up()
