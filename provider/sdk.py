@@ -544,8 +544,8 @@ class EndpointArgs(TypedDict):
     """What to watch; its `kind` says where: `local` with `workspace` and `service`; `container` with `engine`,
     `service`, `containers` (their names), `image`, and the limits `cpus` and `memoryBytes` where there are any;
     `kubernetes` with `cluster` (`kubeconfig`, `context`), `namespace`, `service`, `deployment`, `port`, and, where
-    there are any, `replicas`, `keysFile`, and `autoscaler`: its `name`, the group of the `api` that tells it the load,
-    and `provided`, whether the stack itself brings that."""
+    there are any, `image`, `replicas`, `keysFile`, and `autoscaler`: its `name`, the group of the `api` that tells it
+    the load, and `provided`, whether the stack itself brings that."""
     revision: pulumi.Input[str]
     """The revision that must answer."""
     scoring_uri: NotRequired[pulumi.Input[str] | None]
