@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pulumi
 
 from components.targets import pods
-from components.targets.objects import SKIP_AWAIT, ClusterObject, Place
+from components.targets.objects import SKIP_AWAIT, ClusterObject, Place, namespace
 from components.targets.pods import Placement, Resources
 from provider import sdk
 from provider.registry_host import cluster as told
@@ -78,7 +78,7 @@ def declare(
     """Declares the registry's objects, named from `name`; returns its StatefulSet, and what is there once it serves."""
     place = Place(where.workspace, where.namespace, where.provider, None)
     if where.make_namespace:
-        place = dataclasses.replace(place, made=_namespace(name, place, parent))
+        place = dataclasses.replace(place, made=namespace(name, place, "restricted", parent))
     labels = place.labels_of(NAME, _COMPONENT)
     volume = sdk.ClusterVolume(
         f"{name}-volume",
@@ -148,17 +148,6 @@ def declare(
         pulumi.ResourceOptions(parent=parent, depends_on=[made], deleted_with=made),
     )
     return made, endpoint
-
-
-def _namespace(name: str, place: Place, parent: pulumi.Resource) -> ClusterObject:
-    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
-    return ClusterObject(
-        f"{name}-namespace",
-        "v1",
-        "Namespace",
-        {"metadata": {"name": place.namespace, "labels": {**place.labels, **levels}}},
-        pulumi.ResourceOptions(parent=parent, provider=place.provider),
-    )
 
 
 def _rules(labels: Mapping[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The five states of a deployed service, and the cause that goes with a bad one. The same for every compute target.
 
 The states are those of Azure ML's web services. This module only names and carries them; how a state comes about is the
-target's matter (`provider.local.record` on this machine), how it is told to the user is `provider.endpoint`'s.
+target's matter (`provider.local.record` on this machine), how it is told to the user is `provider.story`'s.
 
 The supervisor imports it, so it stays small: standard library only, nothing that is slow to load.
 """

@@ -22,6 +22,7 @@ from provider.local.probe import Answer, NoAnswerError
 from provider.local.target import LocalTarget
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
 from provider.sample_request import content_type
+from provider.story import story
 from provider.target import Observation, Target
 from provider.values import UNKNOWN, Properties
 
@@ -33,7 +34,6 @@ KINDS: Mapping[str, type[LocalTarget] | type[ContainerTarget] | type[KubernetesT
 """The kinds of compute targets whose services can be waited for."""
 
 DEFAULT_TIMEOUT_SECONDS = 600
-_SHOWN_LINES = 15
 _SETTLE_SECONDS = 10.0
 """How long the old revision may still answer some requests after traffic has moved."""
 _ANSWER_SECONDS = 60.0
@@ -275,32 +275,6 @@ def _another(observation: Observation, revision: str) -> str:
     return f"revision {observation.desired or 'none'} is deployed, not {revision}"
 
 
-# -- telling ---------------------------------------------------------------------------------------------------------
-
-
 def _story(service: str, revision: str, observation: Observation) -> str:
     """The error that a failed deployment ends with."""
-    condition = observation.condition
-    lines = [
-        f"service {service}, revision {revision}: {condition.state} ({condition.reason})",
-        f"  {condition.message}",
-    ]
-    cause = condition.cause
-    if cause is not None:
-        lines += details(cause)
-    lines.append(observation.serving)
-    if cause is not None and cause.hint:
-        lines.append(f"What to do: {cause.hint}.")
-    return "\n".join(lines)
-
-
-def details(cause: Cause) -> list[str]:
-    """The last lines of what a process said, for an error."""
-    lines = []
-    if cause.traceback:
-        lines.append("The traceback's last lines:")
-        lines += [f"  | {line}" for line in cause.traceback[-_SHOWN_LINES:]]
-    elif cause.log:
-        lines.append("The log's last lines:")
-        lines += [f"  | {line}" for line in cause.log[-_SHOWN_LINES:]]
-    return lines
+    return story(f"service {service}, revision {revision}", observation.condition, observation.serving)

@@ -16,7 +16,7 @@ from provider.content.errors import ContentError, CorruptBlobError
 from provider.content.names import DIGEST
 from provider.image_layout import watch_of
 from provider.images.environment import PLATFORMS
-from provider.location import DEFAULT_PARALLEL, Location, way_problems
+from provider.location import Location, way_problems
 from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
@@ -125,14 +125,7 @@ def _delete(context: Context, state: Properties) -> None:
 
 
 def _location(inputs: Properties) -> Location:
-    return Location(
-        inputs["registry"],
-        inputs.get("username"),
-        inputs.get("password"),
-        inputs.get("parallel", DEFAULT_PARALLEL),
-        inputs.get("caCertificate"),
-        inputs.get("portForward"),
-    )
+    return Location.of(inputs["registry"], inputs)
 
 
 def _revision(news: Properties) -> Any:

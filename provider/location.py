@@ -33,6 +33,19 @@ class Location:
     port_forward: Properties | None = None
     """How a registry in a cluster is reached from here (`provider.registry.forwarded`); by default by its address."""
 
+    @classmethod
+    def of(cls, place: str, inputs: Properties) -> Location:
+        """`place` by the access that a resource's inputs name: `username`, `password`, `parallel`, `caCertificate`,
+        `portForward`."""
+        return cls(
+            place,
+            inputs.get("username"),
+            inputs.get("password"),
+            inputs.get("parallel", DEFAULT_PARALLEL),
+            inputs.get("caCertificate"),
+            inputs.get("portForward"),
+        )
+
     @property
     def is_layout(self) -> bool:
         """Whether it is on this machine's disk."""

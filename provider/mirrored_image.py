@@ -133,14 +133,7 @@ def _source(inputs: Properties) -> Location:
 
 
 def _target(inputs: Properties) -> Location:
-    return Location(
-        inputs["registry"],
-        inputs.get("username"),
-        inputs.get("password"),
-        inputs.get("parallel", DEFAULT_PARALLEL),
-        inputs.get("caCertificate"),
-        inputs.get("portForward"),
-    )
+    return Location.of(inputs["registry"], inputs)
 
 
 def _reference(inputs: Properties) -> Any:

@@ -24,7 +24,7 @@ from provider.content.store import QuotaError, Store
 from provider.content.watch import Watch
 from provider.image_layout import owner_of, watch_of
 from provider.images.tags import PREFIX
-from provider.location import DEFAULT_PARALLEL, Location, place_problem, way_problems
+from provider.location import Location, place_problem, way_problems
 from provider.registry.errors import RegistryUnavailableError
 from provider.registry.model_record import history_from, json_of, repository_of
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
@@ -240,14 +240,7 @@ def _request(context: Context, news: Properties) -> Request:
 
 
 def _location(inputs: Properties) -> Location:
-    return Location(
-        inputs["store"],
-        inputs.get("username"),
-        inputs.get("password"),
-        inputs.get("parallel", DEFAULT_PARALLEL),
-        inputs.get("caCertificate"),
-        inputs.get("portForward"),
-    )
+    return Location.of(inputs["store"], inputs)
 
 
 def _store(news: Properties, state: Properties, watch: Watch) -> ModelStore:

@@ -10,13 +10,12 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from provider.condition import Condition
 from provider.content.errors import ContentError
 from provider.content.watch import Watch
-from provider.endpoint import details
 from provider.image_layout import watch_of
 from provider.kubernetes import looking, pods
 from provider.kubernetes.cluster import Cluster, cluster_of, path_in
@@ -24,11 +23,10 @@ from provider.kubernetes.objects import Object, Verdict, number, part
 from provider.kubernetes.refusals import refused_one
 from provider.location import Location, way_problems
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
+from provider.story import story
 from provider.values import Properties
 
 DEFAULT_TIMEOUT_SECONDS = 600
-_STARTED = datetime.now(UTC)
-"""When this process began: what failed before then failed in an earlier run."""
 _POLL_SECONDS = 0.5
 _VOLUME_SECONDS = 180
 """How long a volume may be made, which some storage classes do only once there is a pod."""
@@ -101,7 +99,7 @@ def _wait(context: Context, news: Properties) -> None:
         found = _look(cluster, way)
         if found.condition.state == "Healthy":
             break
-        if found.hopeless and not retried and _is_of_an_earlier_run(cluster, found):
+        if found.hopeless and not retried and looking.is_of_an_earlier_run(cluster, found):
             context.log.status("it had failed before: trying once more")
             cluster.delete(_path(way, "pods", f"{way['statefulSet']}-0"))
             retried = True
@@ -120,12 +118,7 @@ def _wait(context: Context, news: Properties) -> None:
 
 
 def _location(properties: Properties) -> Location:
-    return Location(
-        properties["registry"],
-        properties["username"],
-        properties["password"],
-        port_forward=properties["portForward"],
-    )
+    return Location.of(properties["registry"], properties)
 
 
 def _look(cluster: Cluster, way: Properties) -> Verdict:
@@ -140,7 +133,7 @@ def _look(cluster: Cluster, way: Properties) -> Verdict:
         return Verdict(Condition("Healthy", "Ready", "the registry's pod is ready"))
     pod = cluster.find(_path(way, "pods", f"{way['statefulSet']}-0"))
     if pod is None or pods.leaving(pod) or not _is_newest(made, pod):
-        refusal = refused_one(looking.events(cluster, way["namespace"], made), _began(cluster), cluster.now())
+        refusal = refused_one(looking.events(cluster, way["namespace"], made), looking.began(cluster), cluster.now())
         pending = Verdict(Condition("Transitioning", "Replacing", "the registry's pod is being made"))
         return refusal if refusal is not None and pod is None else pending
     seen = looking.look(cluster, way["namespace"], pod, lambda _: "")
@@ -170,28 +163,11 @@ def _with_time_for_the_volume(found: Verdict, now: datetime) -> Verdict:
     return replace(found, hopeless=False) if waits and soon else found
 
 
-def _began(cluster: Cluster) -> datetime:
-    """When this process began, by the API server's clock."""
-    return cluster.now() - (datetime.now(UTC) - _STARTED)
-
-
-def _is_of_an_earlier_run(cluster: Cluster, found: Verdict) -> bool:
-    return found.at is not None and found.at < _began(cluster)
-
-
 def _path(way: Properties, *steps: str, group: str = "") -> str:
     return path_in(way["namespace"], *steps, group=group)
 
 
 def _story(way: Properties, found: Verdict, late: str) -> str:
     """The error that waiting ends with."""
-    condition = found.condition
-    lines = [
-        f"the registry in the namespace {way['namespace']}: {condition.state} ({condition.reason})",
-        f"  {condition.message}{late}",
-    ]
-    cause = condition.cause
-    if cause is not None:
-        lines += details(cause)
-        lines += [f"What to do: {cause.hint}."] if cause.hint else []
-    return "\n".join(lines)
+    condition = replace(found.condition, message=found.condition.message + late)
+    return story(f"the registry in the namespace {way['namespace']}", condition)

@@ -29,7 +29,7 @@ from provider.images.environment import PLATFORMS
 from provider.images.layers import Model
 from provider.images.publish import missing_from
 from provider.images.store import BlobStore
-from provider.location import DEFAULT_PARALLEL, Location, way_problems
+from provider.location import Location, way_problems
 from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
@@ -170,14 +170,7 @@ def _delete(context: Context, state: Properties) -> None:
 
 
 def _location(inputs: Properties) -> Location:
-    return Location(
-        inputs["registry"],
-        inputs.get("username"),
-        inputs.get("password"),
-        inputs.get("parallel", DEFAULT_PARALLEL),
-        inputs.get("caCertificate"),
-        inputs.get("portForward"),
-    )
+    return Location.of(inputs["registry"], inputs)
 
 
 def _foreseen_revision(news: Properties) -> Any:

@@ -45,17 +45,23 @@ IMAGES = (
 
 def import_missing(images: Sequence[Image] = IMAGES) -> None:
     """Gives containerd those of the `images` that it does not have. Raises SetupError."""
+    there = names()
     for image in images:
-        import_where_missing(image.name, partial(write, image))
+        if image.name not in there:
+            import_archive(partial(write, image))
 
 
-def import_where_missing(name: str, write_to: Callable[[Path], None]) -> None:
-    """Gives containerd the image `name`, where it does not have it, from the archive that `write_to` writes."""
-    if name not in ctr("images", "ls", "-q").split():
-        with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
-            write_to(Path(archive.name))
-            # It keeps the name in the archive, which is the one that pods ask for.
-            ctr("images", "import", archive.name)
+def names() -> set[str]:
+    """The images that containerd has. Raises SetupError."""
+    return set(ctr("images", "ls", "-q").split())
+
+
+def import_archive(write_to: Callable[[Path], None]) -> None:
+    """Gives containerd the image whose archive `write_to` writes. Raises SetupError."""
+    with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+        write_to(Path(archive.name))
+        # It keeps the name in the archive, which is the one that pods ask for.
+        ctr("images", "import", archive.name)
 
 
 def ctr(*arguments: str) -> str:

@@ -29,7 +29,8 @@ def import_image() -> None:
         program()
     except ContentError:
         return
-    images.import_where_missing(IMAGE, write)
+    if IMAGE not in images.names():
+        images.import_archive(write)
 
 
 def write(target: Path) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,9 @@ def _deployed(project: ClusterProject, cluster: Cluster, one: list[dict[str, Any
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             list(threads.map(lambda item: _apply(cluster, project.namespace, item), objects))
         applied = time.perf_counter() - begun
-        _await(lambda batch=batch: _on_nodes(project, cluster, batch), until - done)  # type: ignore[misc]
+        _await(partial(_on_nodes, project, cluster, batch), until - done)
         placed = time.perf_counter() - begun
-        _await(lambda batch=batch: _available(project, cluster, batch), until - done)  # type: ignore[misc]
+        _await(partial(_available, project, cluster, batch), until - done)
         taken = time.perf_counter() - begun
         what = f"services {done + 1:,} to {until:,}"
         rows.append(Row(f"{what}: applied, each", "ms", applied / (until - done) * 1000))

@@ -17,7 +17,7 @@ from components.targets.base import Service
 from components.targets.cluster_settings import Gateway, Ingress, KubernetesSettings
 from components.targets.objects import SKIP_AWAIT, ClusterObject, Place
 from components.targets.pods import Placement
-from components.targets.secrets import mark, tls_pair
+from components.targets.secrets import tls_pair, tls_secret
 from provider import sdk
 from provider.router.refusal import HEADER
 
@@ -247,10 +247,7 @@ class Entry:
         return secret, {"caCertificate": settings.authority.certificate}
 
     def _tls_secret(self, certificate: pulumi.Input[str], private_key: pulumi.Input[str]) -> ClusterObject:
-        content = {"tls.crt": pulumi.Output.secret(certificate), "tls.key": pulumi.Output.secret(private_key)}
-        # Another certificate is another Secret, for which a router's pods are exchanged.
-        name = mark(content).apply(lambda known: f"{self.service.name}-tls-{known[:8]}")
-        body = {"type": "kubernetes.io/tls", "stringData": content}
+        name, body = tls_secret(self.service.name, certificate, private_key)
         return self._object("tls", ("v1", "Secret"), name, body)
 
     def _names(self) -> list[str]:

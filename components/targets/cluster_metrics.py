@@ -18,9 +18,17 @@ import pulumi
 
 from components.targets import pods
 from components.targets.cluster_settings import CUSTOM_METRICS
-from components.targets.objects import SKIP_AWAIT, ClusterObject, Place, disruption_budget
+from components.targets.objects import (
+    AWAITED,
+    PROGRESS_SECONDS,
+    SKIP_AWAIT,
+    ClusterObject,
+    Place,
+    disruption_budget,
+    rolling_update,
+)
 from components.targets.pods import Placement, Resources
-from components.targets.secrets import mark
+from components.targets.secrets import tls_secret
 from provider import sdk
 
 NAME: Final = "slipway-metrics"
@@ -72,14 +80,7 @@ class Adapter:
         template = pulumi.Output.all(self.args.image, secret.name, configuration.name).apply(
             lambda known: self._template(*known)
         )
-        spec = {
-            "replicas": _REPLICAS,
-            "revisionHistoryLimit": 2,
-            "progressDeadlineSeconds": 240,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "selector": {"matchLabels": self._labels},
-            "template": template,
-        }
+        spec = {"replicas": _REPLICAS, **rolling_update(self._labels, template, PROGRESS_SECONDS)}
         if self.args.network_policy:
             self._own("policy", ("networking.k8s.io/v1", "NetworkPolicy"), {"spec": self._policy()})
         disruption_budget(self.place, f"{self.resource}-disruption", NAME, self._labels, self.parent)
@@ -100,7 +101,7 @@ class Adapter:
             ("apps/v1", "Deployment"),
             {"spec": spec},
             # The plugin waits for it: the API server is to find it there.
-            annotations={"pulumi.com/timeoutSeconds": "300"},
+            annotations=AWAITED,
             after=[*self.after, *rights],
         )
         return self._registered([service, deployment])
@@ -176,11 +177,7 @@ class Adapter:
             },
             pulumi.ResourceOptions(parent=self.parent),
         )
-        certificate: pulumi.Output[str] = pulumi.Output.secret(made.certificate)
-        private_key: pulumi.Output[str] = pulumi.Output.secret(made.private_key)
-        content = {"tls.crt": certificate, "tls.key": private_key}
-        name = mark(content).apply(lambda known: f"{NAME}-tls-{known[:8]}")
-        body = {"type": "kubernetes.io/tls", "stringData": content}
+        name, body = tls_secret(NAME, made.certificate, made.private_key)
         return self.place.declare(
             f"{self.resource}-tls", ("v1", "Secret"), name, body, self.parent, labels=self._labels
         )

@@ -13,7 +13,14 @@ from typing import Any, Final
 import pulumi
 
 from components.targets import pods
-from components.targets.objects import ClusterObject, Place, disruption_budget
+from components.targets.objects import (
+    AWAITED,
+    PROGRESS_SECONDS,
+    ClusterObject,
+    Place,
+    disruption_budget,
+    rolling_update,
+)
 from components.targets.pods import Placement, Resources
 from provider.router import cluster as router
 from provider.router.configuration import certificate_file
@@ -22,7 +29,6 @@ from provider.router.container import RUNTIME, USER
 REPLICAS: Final = 2
 _IDLE_SECONDS = 60
 """How long a router that ends leaves idle connections open: their clients' next requests are answered."""
-_PATIENCE: Final = {"pulumi.com/timeoutSeconds": "300"}
 _RESOURCES = Resources(cpus=0.1, memory_bytes=64 * 2**20)
 
 
@@ -74,14 +80,7 @@ def declare(
     template = pulumi.Output.all(configuration.name, args.image, args.certificate).apply(
         lambda known: _template(args, *known)
     )
-    spec = {
-        "replicas": REPLICAS,
-        "revisionHistoryLimit": 2,
-        "progressDeadlineSeconds": 240,
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "selector": {"matchLabels": dict(args.labels)},
-        "template": template,
-    }
+    spec = {"replicas": REPLICAS, **rolling_update(args.labels, template, PROGRESS_SECONDS)}
     disruption_budget(place, f"{resource}-disruption", name, args.labels, parent)
     return place.declare(
         f"{resource}-deployment",
@@ -91,7 +90,7 @@ def declare(
         parent,
         labels=args.labels,
         # The plugin waits for it: that it serves is what moves the traffic.
-        annotations=_PATIENCE,
+        annotations=AWAITED,
         after=after,
     )
 

@@ -24,7 +24,7 @@ from components.targets.base import STATES, Deployed, Deployment, ImageSource, S
 from components.targets.cluster_entry import Behind, Entry, Exposure, Front
 from components.targets.cluster_metrics import Adapter, AdapterArgs
 from components.targets.cluster_settings import AutoScaling, Gateway, Ingress, KubernetesSettings, PullAccess
-from components.targets.objects import SKIP_AWAIT, ClusterObject, Place, disruption_budget
+from components.targets.objects import SKIP_AWAIT, ClusterObject, Place, disruption_budget, namespace, rolling_update
 from components.targets.pods import Placement, Pod, Resources, Sample
 from components.targets.secrets import access_keys, mark
 from provider import sdk
@@ -135,22 +135,12 @@ class KubernetesTarget(pulumi.ComponentResource):
         provider = self.get_provider("kubernetes:core/v1:Namespace")
         place = Place(args["workspace"], args["namespace"], provider, None)
         level = args.get("pod_security")
-        self._place = place if level is None else dataclasses.replace(place, made=self._namespace(name, place, level))
+        self._place = place if level is None else dataclasses.replace(place, made=namespace(name, place, level, self))
         self._shared = [*self._account(name, args.get("pull_access")), *self._rules(name, args)]
         self._metrics = self._adapter(name, args)
         self.register_outputs({"namespace": args["namespace"]})
 
     # -- what services share
-
-    def _namespace(self, name: str, place: Place, level: str) -> ClusterObject:
-        levels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "audit", "warn")}
-        return ClusterObject(
-            f"{name}-namespace",
-            "v1",
-            "Namespace",
-            {"metadata": {"name": place.namespace, "labels": {**place.labels, **levels}}},
-            pulumi.ResourceOptions(parent=self, provider=place.provider),
-        )
 
     def _account(self, name: str, access: PullAccess | None) -> list[ClusterObject]:
         body = {"automountServiceAccountToken": False}
@@ -281,11 +271,7 @@ class KubernetesTarget(pulumi.ComponentResource):
         spec = {
             # Where an autoscaler says how many there are, nobody else does.
             **({} if wanted.settings.scaling is not None else {"replicas": deployment.replicas}),
-            "revisionHistoryLimit": 2,
-            "progressDeadlineSeconds": _BEFORE_START_SECONDS + wanted.startup_seconds,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "selector": {"matchLabels": dict(wanted.labels)},
-            "template": template,
+            **rolling_update(wanted.labels, template, _BEFORE_START_SECONDS + wanted.startup_seconds),
         }
         needed = [self._sample_files(wanted, sample), secrets, wanted.keys]
         made = self._place.declare(

@@ -15,6 +15,9 @@ import pulumi
 
 SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
 """An annotation: whether the object works is not the plugin's to wait for."""
+AWAITED: Final = {"pulumi.com/timeoutSeconds": "300"}
+"""An annotation of a Deployment that the plugin waits for, in seconds: longer than it may go without progress."""
+PROGRESS_SECONDS: Final = 240
 _CORE = "v1"
 
 
@@ -136,3 +139,28 @@ def disruption_budget(
     """Lets nodes be emptied while pods with `labels` go on serving: one of them goes at a time."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": dict(labels)}}
     return place.declare(resource, ("policy/v1", "PodDisruptionBudget"), name, {"spec": spec}, parent, labels=labels)
+
+
+def namespace(name: str, place: Place, level: str, parent: pulumi.Resource) -> ClusterObject:
+    """Declares the namespace of a place. `level`: the pod security that it enforces."""
+    levels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "audit", "warn")}
+    return ClusterObject(
+        f"{name}-namespace",
+        "v1",
+        "Namespace",
+        {"metadata": {"name": place.namespace, "labels": {**place.labels, **levels}}},
+        pulumi.ResourceOptions(parent=parent, provider=place.provider),
+    )
+
+
+def rolling_update(
+    labels: Mapping[str, str], template: pulumi.Input[dict[str, Any]], progress_seconds: int
+) -> dict[str, Any]:
+    """What every Deployment asks for beside the number of its pods: new ones before old ones go."""
+    return {
+        "revisionHistoryLimit": 2,
+        "progressDeadlineSeconds": progress_seconds,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "selector": {"matchLabels": dict(labels)},
+        "template": template,
+    }

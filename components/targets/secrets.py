@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pulumi
 
@@ -49,6 +50,18 @@ def tls_pair(
     both = pulumi.Output.all(certificate, private_key).apply(lambda pair: _fit_for_tls(service, pair[0], pair[1], host))
     good: pulumi.Output[tuple[str, str]] = pulumi.Output.secret(both)
     return good.apply(lambda pair: pair[0]), good.apply(lambda pair: pair[1])
+
+
+def tls_secret(
+    name: str, certificate: pulumi.Input[str], private_key: pulumi.Input[str]
+) -> tuple[pulumi.Output[str], dict[str, Any]]:
+    """The name and the body of the Secret with a certificate and its key (PEM). Another certificate is another Secret,
+    for which the pods that show it are exchanged."""
+    shown: pulumi.Output[str] = pulumi.Output.secret(certificate)
+    kept: pulumi.Output[str] = pulumi.Output.secret(private_key)
+    content = {"tls.crt": shown, "tls.key": kept}
+    secret_name = mark(content).apply(lambda known: f"{name}-tls-{known[:8]}")
+    return secret_name, {"type": "kubernetes.io/tls", "stringData": content}
 
 
 def _fit_for_tls(service: str, certificate: str, private_key: str, host: str | None) -> tuple[str, str]:

@@ -11,17 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provider.kubernetes.cluster import (
-    RIGHTS,
-    ApiError,
-    AwayError,
-    Cluster,
-    ForbiddenError,
-    LoginError,
-    is_busy,
-    path_in,
-)
-from provider.kubernetes.streams import connected, words_of
+from provider.kubernetes.cluster import ApiError, AwayError, Cluster, path_in
+from provider.kubernetes.streams import connected
 
 _INPUT, _OUTPUT, _ERRORS, _END = 0, 1, 2, 3
 _PIECE = 32 * 1024
@@ -64,12 +55,14 @@ def _attempt(
 
     query = [("container", container), ("stdout", "1"), ("stderr", "1"), ("stdin", "1" if stdin is not None else "0")]
     path = path_in(namespace, "pods", pod, "exec")
-    try:
-        connection = connected(cluster, path, query + [("command", part) for part in command], seconds)
-    except websocket.WebSocketBadStatusException as error:
-        raise _refusal(cluster, error, namespace, pod) from None
-    except (websocket.WebSocketException, OSError) as error:
-        raise AwayError(cluster.unreachable(error)) from None
+    connection = connected(
+        cluster,
+        path,
+        query + [("command", part) for part in command],
+        seconds,
+        denied=f"commands may not be run in the pods of the namespace {namespace}",
+        failed=f"no command can be run in the pod {pod}",
+    )
     try:
         for start in range(0, len(stdin or b""), _PIECE):
             connection.send_binary(bytes([_INPUT]) + (stdin or b"")[start : start + _PIECE])
@@ -110,17 +103,3 @@ def _end(message: bytes) -> tuple[int, str]:
     causes = (status.get("details") or {}).get("causes") or ()
     code = next((cause.get("message") for cause in causes if cause.get("reason") == "ExitCode"), None)
     return (int(code) if code is not None else _COULD_NOT_RUN), str(status.get("message") or "")
-
-
-def _refusal(cluster: Cluster, error: Any, namespace: str, pod: str) -> Exception:
-    said = words_of(error)
-    if error.status_code == 401:
-        return LoginError(cluster.not_logged_in())
-    if error.status_code == 403:
-        return ForbiddenError(
-            f"commands may not be run in the pods of the namespace {namespace}: {said}. Grant the verbs get and create "
-            f"on pods/exec: {RIGHTS}"
-        )
-    if is_busy(error.status_code, said):
-        return AwayError(f"no command can be run in the pod {pod} now: {said}")
-    return ApiError(f"no command can be run in the pod {pod}: {said}", error.status_code)

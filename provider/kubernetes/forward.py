@@ -11,17 +11,8 @@ import socket
 import threading
 from typing import Any
 
-from provider.kubernetes.cluster import (
-    RIGHTS,
-    ApiError,
-    AwayError,
-    Cluster,
-    ForbiddenError,
-    LoginError,
-    is_busy,
-    path_in,
-)
-from provider.kubernetes.streams import connected, words_of
+from provider.kubernetes.cluster import ApiError, Cluster, path_in
+from provider.kubernetes.streams import connected
 
 _DATA = 0
 _PIECE = 256 * 1024
@@ -46,12 +37,14 @@ def _attempt(cluster: Cluster, namespace: str, pod: str, port: int, seconds: flo
     import websocket  # for those who need it
 
     path = path_in(namespace, "pods", pod, "portforward")
-    try:
-        connection = connected(cluster, path, [("ports", str(port))], seconds)
-    except websocket.WebSocketBadStatusException as error:
-        raise _refusal(cluster, error, namespace, pod) from None
-    except (websocket.WebSocketException, OSError) as error:
-        raise AwayError(cluster.unreachable(error)) from None
+    connection = connected(
+        cluster,
+        path,
+        [("ports", str(port))],
+        seconds,
+        denied=f"ports of the pods of the namespace {namespace} may not be reached",
+        failed=f"the pod {pod} cannot be reached",
+    )
     try:
         for _ in range(_FIRST_MESSAGES):
             connection.recv_data()
@@ -88,17 +81,3 @@ def _receive(socket_here: socket.socket, connection: Any, sender: threading.Thre
     sender.join()
     socket_here.close()
     connection.shutdown()
-
-
-def _refusal(cluster: Cluster, error: Any, namespace: str, pod: str) -> Exception:
-    said = words_of(error)
-    if error.status_code == 401:
-        return LoginError(cluster.not_logged_in())
-    if error.status_code == 403:
-        return ForbiddenError(
-            f"ports of the pods of the namespace {namespace} may not be reached: {said}. Grant the verbs get and "
-            f"create on pods/portforward: {RIGHTS}"
-        )
-    if is_busy(error.status_code, said):
-        return AwayError(f"the pod {pod} cannot be reached now: {said}")
-    return ApiError(f"the pod {pod} cannot be reached: {said}", error.status_code)

@@ -32,10 +32,6 @@ class KubeconfigError(ResourceError):
     """No cluster is named, or it cannot be logged in to. The message says what to do."""
 
 
-class NoKubeconfigError(KubeconfigError):
-    """There is no kubeconfig at all."""
-
-
 class NoContextError(KubeconfigError):
     """A kubeconfig is there, and has no such context."""
 
@@ -121,7 +117,7 @@ def find(kubeconfig: str | None, context: str | None, environment: Mapping[str, 
     if not there:
         if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in environment:
             return in_a_pod(environment)
-        raise NoKubeconfigError(_nothing(kubeconfig, files))
+        raise KubeconfigError(_nothing(kubeconfig, files))
     return chosen([read(file) for file in there], context)
 
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from provider.kubernetes import pods
 from provider.kubernetes.cluster import ApiError, Cluster, ClusterError, ForbiddenError, path_in
-from provider.kubernetes.objects import Event, Object, name_of, part
+from provider.kubernetes.objects import Event, Object, Verdict, name_of, part
 
+_STARTED = datetime.now(UTC)
 _LOG_LINES = 40
+
+
+def began(cluster: Cluster) -> datetime:
+    """When this process began, by the API server's clock: what failed before then failed in an earlier run."""
+    return cluster.now() - (datetime.now(UTC) - _STARTED)
+
+
+def is_of_an_earlier_run(cluster: Cluster, found: Verdict) -> bool:
+    return found.at is not None and found.at < began(cluster)
 
 
 def look(cluster: Cluster, namespace: str, pod: Object, answer: Callable[[str], str]) -> pods.Details:

@@ -11,16 +11,38 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
-from provider.kubernetes.cluster import Cluster
+from provider.kubernetes.cluster import (
+    RIGHTS,
+    ApiError,
+    AwayError,
+    Cluster,
+    ForbiddenError,
+    LoginError,
+    is_busy,
+)
 
 _PROTOCOL = "v4.channel.k8s.io"
 
 
-def connected(cluster: Cluster, path: str, query: Sequence[tuple[str, str]], seconds: float) -> Any:
-    """A `websocket.WebSocket` to `path`. `seconds`: how long it waits for each message.
+def connected(
+    cluster: Cluster, path: str, query: Sequence[tuple[str, str]], seconds: float, *, denied: str, failed: str
+) -> Any:
+    """A `websocket.WebSocket` to `path`, which ends with the subresource of a pod that it leads to. `seconds`: how long
+    it waits for each message.
 
-    Raises `websocket.WebSocketException` (of a refusal: `WebSocketBadStatusException`), `OSError`."""
+    Raises `ClusterError`, in words that begin with `denied` where the rights are missing, else with `failed`."""
     import websocket  # for those who need it
+
+    try:
+        return _opened(cluster, path, query, seconds)
+    except websocket.WebSocketBadStatusException as error:
+        raise _refusal(cluster, error, path, denied, failed) from None
+    except (websocket.WebSocketException, OSError) as error:
+        raise AwayError(cluster.unreachable(error)) from None
+
+
+def _opened(cluster: Cluster, path: str, query: Sequence[tuple[str, str]], seconds: float) -> Any:
+    import websocket
 
     url = "ws" + f"{cluster.access.server}{path}?{urlencode(query)}".removeprefix("http")
     _, login = cluster.session()
@@ -40,7 +62,19 @@ def connected(cluster: Cluster, path: str, query: Sequence[tuple[str, str]], sec
     return websocket.create_connection(url, timeout=seconds, subprotocols=[_PROTOCOL], **options)
 
 
-def words_of(error: Any) -> str:
+def _refusal(cluster: Cluster, error: Any, path: str, denied: str, failed: str) -> Exception:
+    said = _words_of(error)
+    if error.status_code == 401:
+        return LoginError(cluster.not_logged_in())
+    if error.status_code == 403:
+        right = f"pods/{path.rpartition('/')[2]}"
+        return ForbiddenError(f"{denied}: {said}. Grant the verbs get and create on {right}: {RIGHTS}")
+    if is_busy(error.status_code, said):
+        return AwayError(f"{failed} now: {said}")
+    return ApiError(f"{failed}: {said}", error.status_code)
+
+
+def _words_of(error: Any) -> str:
     """What the API server said to a `WebSocketBadStatusException`."""
     body = (error.resp_body or b"").decode("utf-8", "replace")
     try:

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,6 @@ from provider.target import Observation
 from provider.values import UNKNOWN, Properties
 
 _PROBE = (Path(__file__).parents[1] / "container" / "probe.py").read_text()
-_STARTED = datetime.now(UTC)
-"""When this process began: what failed before then failed in an earlier run."""
 _LOOKED_INTO = 3
 """Pods that are looked into more closely: where many fail, they fail alike."""
 _LOOK_SECONDS = 2.0
@@ -126,10 +124,7 @@ class KubernetesTarget:
             condition=self._scaled(cluster, found.condition, waiting),
             desired=rollout.desired,
             serving=serving(rollout, self._revision),
-            earlier=found.hopeless
-            and self._retried is None
-            and found.at is not None
-            and found.at < self._began(cluster),
+            earlier=found.hopeless and self._retried is None and looking.is_of_an_earlier_run(cluster, found),
             hopeless=found.hopeless,
         )
 
@@ -172,10 +167,6 @@ class KubernetesTarget:
         hint = "wait until it is gone (kubectl get namespaces), then run `pulumi up --refresh`: it is made again"
         found = Condition("Failed", reason, message, Cause(reason, message, hint=hint))
         return Observation(found, self._revision, "No revision answers requests now.", hopeless=True)
-
-    def _began(self, cluster: Cluster) -> datetime:
-        """When this process began, by the API server's clock."""
-        return cluster.now() - (datetime.now(UTC) - _STARTED)
 
     def _judged(self, found: Verdict) -> Verdict:
         """What failed before it was tried again says nothing of the new attempt."""

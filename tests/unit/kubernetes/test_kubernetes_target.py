@@ -12,7 +12,7 @@ import pytest
 
 from provider.endpoint import Endpoint
 from provider.kubernetes import cluster as connecting
-from provider.kubernetes import scaling
+from provider.kubernetes import looking, scaling
 from provider.kubernetes import target as kubernetes
 from provider.kubernetes.target import KubernetesTarget
 from provider.local.probe import REVISION_HEADER, Answer, NoAnswerError
@@ -36,7 +36,7 @@ LOOP = status(
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     monkeypatch.setattr(connecting.Cluster, "now", lambda _: objects.NOW)
-    monkeypatch.setattr(kubernetes, "_STARTED", datetime.now(UTC) - timedelta(hours=1))
+    monkeypatch.setattr(looking, "_STARTED", datetime.now(UTC) - timedelta(hours=1))
     with serving() as server:
         yield server
 
@@ -232,7 +232,7 @@ def test_a_cluster_that_is_away_is_a_state_of_a_refresh(api: ApiServer, inputs: 
 @pytest.fixture
 def later(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this process had begun after all that happened."""
-    monkeypatch.setattr(kubernetes, "_STARTED", datetime.now(UTC))
+    monkeypatch.setattr(looking, "_STARTED", datetime.now(UTC))
 
 
 @pytest.mark.usefixtures("later")
