@@ -109,6 +109,19 @@ class ClusterProject(Project):
         found = self.core.list_namespaced_pod(self.namespace, label_selector=selector).items
         return [pod for pod in found if pod.metadata.deletion_timestamp is None]
 
+    def wait_for(self, revision: str, key: str | None = None, authority: str | None = None) -> None:
+        """Waits until a request to the service's address is answered by a revision.
+
+        The rules by which nodes pass requests on follow the cluster a moment later, on a busy machine some seconds."""
+
+        def answered() -> bool:
+            try:
+                return send(self.address, 1, key, authority)[2] == revision
+            except OSError:
+                return False
+
+        eventually(answered, f"the revision {revision} answers")
+
     def is_gone(self) -> bool:
         """Whether the cluster has nothing of the stack any more."""
         return not any(item.metadata.name.startswith(self.namespace) for item in self.core.list_namespace().items)

@@ -100,6 +100,7 @@ def test_a_first_up_that_was_killed_is_completed_by_the_next(project: ClusterPro
 
     outputs = project.outputs()
     assert outputs["state"] == "Healthy"
+    project.wait_for(outputs["revision"])
     assert send(project.address, 1) == (200, "1", outputs["revision"])
     assert project.serving() == {outputs["revision"]: 2}
     assert project.up(refresh=True) == {}
@@ -117,7 +118,8 @@ def test_an_update_that_was_killed_is_completed_by_the_next(good: ClusterProject
             says("slipway:index:Endpoint", "updating"),
         )
         good.up(refresh=True)
-    second = good.outputs()["revision"]
+        second = good.outputs()["revision"]
+        eventually(lambda: load.answers[second], "the new revision answers")
 
     assert set(load.answers) == {first, second}
     assert good.serving() == {second: 2}
@@ -276,7 +278,7 @@ def test_a_server_that_hangs_is_told_and_started_again(good: ClusterProject) -> 
 
     eventually(lambda: good.serving() == {revision: 1}, "the one that hangs is not asked any more")
     found = awaited(look, lambda found: found["state"] != "Healthy")
-    assert send(good.address, 1)[0] == 200, "the other one answers"
+    good.wait_for(revision)
     eventually(lambda: restarts(good) != before, "the one that hangs is started again")
     asking.join()
     healthy = awaited(look, lambda found: found["state"] == "Healthy")

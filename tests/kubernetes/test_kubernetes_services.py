@@ -40,6 +40,7 @@ def test_a_service_comes_up_answers_and_leaves_nothing(project: ClusterProject) 
     assert outputs["scoringUri"] == f"http://echo.{project.namespace}.svc/score"
     (pod,) = project.pods()
     assert pod.metadata.annotations["slipway/revision"] == outputs["revision"]
+    project.wait_for(outputs["revision"], outputs["primaryKey"])
     status, answer, revision = send(project.address, 1, outputs["primaryKey"])
     assert (status, answer) == (200, {"read": "canary", "given": "1"})
     assert revision == outputs["revision"]
@@ -76,7 +77,7 @@ def test_an_update_loses_no_request_and_a_failing_one_changes_nothing(project: C
     assert "Failed (InitError)" in said
     assert "the sample request was answered with 500" in told
     assert len([pod for pod in project.pods() if pod.metadata.annotations["slipway/revision"] == second]) == 2
-    assert send((host, port), 1)[2] == second
+    project.wait_for(second)
 
 
 def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None:
@@ -92,6 +93,7 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
     where, authority = project.address, outputs["caCertificate"]
 
     revisions = {name: item["revision"] for name, item in outputs["deployments"].items()}
+    project.wait_for(revisions["blue"], authority=authority)
     answers = [send(where, 1, authority=authority)[2] for _ in range(40)]
     assert set(answers) == set(revisions.values())
     # Each of the two pods of the router takes turns exactly, and which of them gets a request is chance.
@@ -104,7 +106,7 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
     project.service["traffic"] = {"blue": 0, "green": 100}
     project.write()
     changed = project.up()
-    assert send(where, 1, authority=authority)[2] == revisions["green"]
+    project.wait_for(revisions["green"], authority=authority)
     assert "create" not in changed or changed["create"] == 1, "the router's configuration alone"
     assert project.up() == {}
 
@@ -112,7 +114,7 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
     project.write()
     assert "http-8080" in project.preview()
     project.up()
-    assert send(project.address, 1)[2] == revisions["green"]
+    project.wait_for(revisions["green"])
 
 
 def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None:

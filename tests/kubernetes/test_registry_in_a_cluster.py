@@ -53,6 +53,7 @@ def test_a_stack_with_its_registry_in_the_cluster(project: ClusterProject) -> No
     project.up()
     first = project.outputs()
     assert first["state"] == "Healthy"
+    project.wait_for(first["revision"])
     assert send(project.address, 1)[:2] == (200, "1")
     (pod,) = project.pods()
     assert pod.spec.containers[0].image.startswith(f"127.0.0.1:{registry['nodePort']}/services/echo/")
@@ -64,7 +65,8 @@ def test_a_stack_with_its_registry_in_the_cluster(project: ClusterProject) -> No
     core.delete_namespaced_pod(f"{NAME}-0", namespace, grace_period_seconds=0)
     project.change()
     project.up()
-    assert send(project.address, 1)[2] == project.outputs()["revision"] != first["revision"]
+    project.wait_for(project.outputs()["revision"])
+    assert project.outputs()["revision"] != first["revision"]
     assert project.up(refresh=True) == {}, "the images and models from before are there"
 
     registry["tier"] = "Standard"
