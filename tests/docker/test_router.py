@@ -57,7 +57,7 @@ def test_instances_are_swapped_under_load(box: Box, port: int) -> None:
     with SteadyLoad(port, connections=8) as load:
         for revision in ("r2", "r3", "r1", "r2"):
             route.update(box.inputs(port, box.deployment("blue", 100, revision)))
-            load.answers.clear()
+            load.forget()
             wait_for(lambda: load.answers.total() > 500, "answers")
             # When an update returns, what it replaced gets no request any more.
             assert set(load.answers) == {revision}
@@ -90,7 +90,7 @@ def test_weights_shift_under_load(box: Box, port: int) -> None:
     with SteadyLoad(port, connections=8) as load:
         for share in (90, 50, 0, 100):
             route.update(box.inputs(port, blue(share), green(100 - share)))
-            load.answers.clear()
+            load.forget()
             wait_for(lambda: load.answers.total() > 2000, "answers")
             answers = load.answers.copy()
             assert answers["r1"] / answers.total() == pytest.approx(share / 100, abs=0.02)
@@ -125,7 +125,7 @@ def test_structure_and_revision_change_together_under_load(box: Box, port: int) 
         wait_for(lambda: load.answers.total() > 100, "answers")
         # A longer timeout takes a reload; the connections of before must move as well.
         route.update(box.inputs(port, box.deployment("blue", 100, "r2"), scoringTimeoutMs=90_000))
-        load.answers.clear()
+        load.forget()
         wait_for(lambda: load.answers.total() > 500, "answers")
         assert set(load.answers) == {"r2"}
     assert load.failures == []
@@ -169,7 +169,7 @@ def test_the_last_request_of_what_is_replaced_is_answered(box: Box, port: int) -
     answers: list[tuple[int, str, float]] = []
 
     def slow() -> None:
-        found = ask(port, "POST", "/score", b'"sleep2"')
+        found = ask(port, "POST", "/score", b'"sleep4"')
         answers.append((found.status, found.headers["slipway-revision"], time.monotonic()))
 
     request = threading.Thread(target=slow)
@@ -180,7 +180,8 @@ def test_the_last_request_of_what_is_replaced_is_answered(box: Box, port: int) -
     request.join()
     ((status, revision, answered),) = answers
     assert (status, revision) == (200, "r1")
-    assert answered <= returned, "the update did not wait for it"
+    # Which of the two hears of it first is chance.
+    assert answered <= returned + 1, "the update did not wait for it"
 
 
 def test_an_instance_that_is_stopped_is_bridged_by_the_others(box: Box, port: int) -> None:
@@ -189,7 +190,7 @@ def test_an_instance_that_is_stopped_is_bridged_by_the_others(box: Box, port: in
     with SteadyLoad(port, connections=8) as load:
         wait_for(lambda: load.answers["r1"] > 50 and load.answers["r2"] > 50, "answers of both")
         box.docker.run("stop", f"{box.name}-r1")
-        load.answers.clear()
+        load.forget()
         wait_for(lambda: load.answers.total() > 500, "answers")
         assert set(load.answers) == {"r2"}
         box.docker.run("start", f"{box.name}-r1")

@@ -37,6 +37,10 @@ class SteadyLoad:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(connections)]
 
+    def forget(self) -> None:
+        """From now on `answers` has those alone whose requests are sent from now on."""
+        self.answers = Counter()
+
     def __enter__(self) -> SteadyLoad:
         for thread in self._threads:
             thread.start()
@@ -56,6 +60,7 @@ class SteadyLoad:
             connection = http.client.HTTPSConnection(self._host, self._port, timeout=120, context=self._tls)
         try:
             while not self._stop.is_set():
+                answers = self.answers
                 try:
                     connection.request("POST", "/score", self._body, self._headers)
                     response = connection.getresponse()
@@ -66,7 +71,7 @@ class SteadyLoad:
                     continue
                 self._stop.wait(self._pause)
                 if response.status == 200:
-                    self.answers[response.headers["slipway-revision"]] += 1
+                    answers[response.headers["slipway-revision"]] += 1
                 else:
                     self.failures.append(f"status {response.status}")
         finally:

@@ -327,7 +327,7 @@ def test_what_failed_in_an_earlier_run_is_tried_once_more(
     assert "Failed (CrashLoop)" in story(place.inputs(name, "r1"))
     place.core.patch_namespaced_config_map(name, place.namespace, {"data": {"MODE": "serve"}})
     # As if the provider had been started after it.
-    monkeypatch.setattr(looking, "_STARTED", datetime.now(UTC) + timedelta(seconds=2))
+    monkeypatch.setattr(looking, "_STARTED", datetime.now(UTC) + timedelta(seconds=60))
     log = Lines()
     assert deployed(place.inputs(name, "r1"), log)["state"] == "Healthy"
     assert "it had failed before: trying once more" in log.said
