@@ -77,9 +77,7 @@ class Adapter:
         """Declares its objects; returns those after which autoscalers can ask."""
         rights = [*self._rights()]
         secret, configuration = self._certificate(), self._program()
-        template = pulumi.Output.all(self.args.image, secret.name, configuration.name).apply(
-            lambda known: self._template(*known)
-        )
+        template = self._template(secret.name, configuration.name)
         spec = {"replicas": _REPLICAS, **rolling_update(self._labels, template, PROGRESS_SECONDS)}
         if self.args.network_policy:
             self._own("policy", ("networking.k8s.io/v1", "NetworkPolicy"), {"spec": self._policy()})
@@ -189,12 +187,12 @@ class Adapter:
             f"{self.resource}-program", ("v1", "ConfigMap"), name, body, self.parent, labels=self._labels
         )
 
-    def _template(self, image: str, secret: str, program: str) -> dict[str, Any]:
+    def _template(self, secret: pulumi.Input[str], program: pulumi.Input[str]) -> dict[str, Any]:
         probe = {"httpGet": {"path": "/healthz", "port": "https", "scheme": "HTTPS"}, "timeoutSeconds": 5}
         command = ["python3", "-I", "-S", f"{_FOLDER}/adapter.py", str(_PORT), _CERTIFICATE, str(pods.SERVICE_PORT)]
         container = {
             "name": "adapter",
-            "image": image,
+            "image": self.args.image,
             "imagePullPolicy": "IfNotPresent",
             "command": command,
             "ports": [{"name": "https", "containerPort": _PORT, "protocol": "TCP"}],

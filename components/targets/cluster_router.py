@@ -23,6 +23,7 @@ from components.targets.objects import (
 )
 from components.targets.pods import Placement, Resources
 from provider.router import cluster as router
+from provider.router import refusal
 from provider.router.configuration import certificate_file
 from provider.router.container import RUNTIME, USER
 
@@ -65,21 +66,18 @@ def declare(
 
     A configuration is made after `after`: traffic moves to what is there by then."""
     name = f"{args.service}-router"
-    files = pulumi.Output.all(**{key: backend.address for key, backend in args.backends.items()}).apply(
-        lambda known: _files(args, known)
-    )
+    addresses = pulumi.Output.all(**{key: backend.address for key, backend in args.backends.items()})
+    text, refusals = addresses.apply(lambda known: _configuration(args, known)), refusal.script()
     configuration = place.declare(
         f"{resource}-configuration",
         ("v1", "ConfigMap"),
-        files.apply(lambda known: f"{name}-{hashlib.sha256(''.join(known.values()).encode()).hexdigest()[:8]}"),
-        {"data": files, "immutable": True},
+        text.apply(lambda known: f"{name}-{hashlib.sha256((known + refusals).encode()).hexdigest()[:8]}"),
+        {"data": {router.FILE: text, refusal.FILE: refusals}, "immutable": True},
         parent,
         labels=args.labels,
         after=after,
     )
-    template = pulumi.Output.all(configuration.name, args.image, args.certificate).apply(
-        lambda known: _template(args, *known)
-    )
+    template = _template(args, configuration.name)
     spec = {"replicas": REPLICAS, **rolling_update(args.labels, template, PROGRESS_SECONDS)}
     disruption_budget(place, f"{resource}-disruption", name, args.labels, parent)
     return place.declare(
@@ -95,8 +93,8 @@ def declare(
     )
 
 
-def _files(args: RouterArgs, addresses: Mapping[str, str]) -> dict[str, str]:
-    return router.files(
+def _configuration(args: RouterArgs, addresses: Mapping[str, str]) -> str:
+    return router.configuration(
         args.service,
         {key: backend.weight for key, backend in args.backends.items()},
         addresses,
@@ -105,7 +103,7 @@ def _files(args: RouterArgs, addresses: Mapping[str, str]) -> dict[str, str]:
     )
 
 
-def _template(args: RouterArgs, configuration: str, image: str, certificate: str | None) -> dict[str, Any]:
+def _template(args: RouterArgs, configuration: pulumi.Input[str]) -> dict[str, Any]:
     seconds = -(-args.scoring_timeout_ms // 1000)
     grace = pods.STOP_SECONDS + max(_IDLE_SECONDS, seconds) + 5
     volumes: list[dict[str, Any]] = [
@@ -116,16 +114,17 @@ def _template(args: RouterArgs, configuration: str, image: str, certificate: str
         {"name": "configuration", "mountPath": router.FOLDER, "readOnly": True},
         {"name": "run", "mountPath": RUNTIME},
     ]
-    if certificate is not None:
+    if args.certificate is not None:
         # HAProxy looks for the key beside the certificate, under this name.
         file = certificate_file(args.service).rpartition("/")
         items = [{"key": "tls.crt", "path": file[2]}, {"key": "tls.key", "path": f"{file[2]}.key"}]
-        volumes.append({"name": "tls", "secret": {"secretName": certificate, "defaultMode": 0o440, "items": items}})
+        shown = {"secretName": args.certificate, "defaultMode": 0o440, "items": items}
+        volumes.append({"name": "tls", "secret": shown})
         mounts.append({"name": "tls", "mountPath": file[0], "readOnly": True})
     probe = {"httpGet": {"path": "/ready", "port": "metrics"}, "timeoutSeconds": 5}
     container = {
         "name": "router",
-        "image": image,
+        "image": args.image,
         "imagePullPolicy": "IfNotPresent",
         "command": router.command(),
         "ports": [

@@ -265,9 +265,9 @@ class KubernetesTarget(pulumi.ComponentResource):
         secrets = self._secrets(wanted)
         pod = self._pod(wanted, sample)
         secret_name = None if secrets is None else secrets.name
-        template = pulumi.Output.all(image.reference, image.revision, secret_name).apply(
-            lambda known: pod.template(*known)
-        )
+        # Known in a preview where the image's own is; its reference then is not, and may not take the rest along.
+        revision = pulumi.Output.all(image.revision, secret_name).apply(lambda known: pod.revision(*known))
+        template = pod.template(image.reference, revision, secret_name)
         spec = {
             # Where an autoscaler says how many there are, nobody else does.
             **({} if wanted.settings.scaling is not None else {"replicas": deployment.replicas}),
@@ -292,7 +292,6 @@ class KubernetesTarget(pulumi.ComponentResource):
         autoscaler = (
             None if wanted.settings.scaling is None else self._autoscaler(wanted, wanted.settings.scaling, made)
         )
-        revision = template.apply(lambda known: str(known["metadata"]["annotations"][pods.REVISION]))
         return self._endpoint(wanted, made, image.reference, autoscaler, revision), revision
 
     def _pod(self, wanted: _Wanted, sample: Sample | None) -> Pod:

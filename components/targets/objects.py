@@ -153,9 +153,7 @@ def namespace(name: str, place: Place, level: str, parent: pulumi.Resource) -> C
     )
 
 
-def rolling_update(
-    labels: Mapping[str, str], template: pulumi.Input[dict[str, Any]], progress_seconds: int
-) -> dict[str, Any]:
+def rolling_update(labels: Mapping[str, str], template: Mapping[str, Any], progress_seconds: int) -> dict[str, Any]:
     """What every Deployment asks for beside the number of its pods: new ones before old ones go."""
     return {
         "revisionHistoryLimit": 2,

@@ -1,7 +1,8 @@
 """The pods of a service on Kubernetes: what runs in them, with which rights, and how the cluster looks after them.
 
-Plain values in the words of a manifest; what is declared with them is `components.targets.kubernetes`' matter. All of
-it keeps to the `restricted` level of the pod security standards.
+Plain values in the words of a manifest; what is declared with them is `components.targets.kubernetes`' matter. What a
+preview may not know yet stands in them as single values: of everything around those it still tells whether it changes.
+All of it keeps to the `restricted` level of the pod security standards.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import pulumi
 
 SERVICE_PORT: Final = 5001
 """TCP port of a service in its pod."""
@@ -145,11 +148,26 @@ class Pod:
     sample_files: str | None = None
     """The ConfigMap with the sample."""
 
-    def template(self, image: str, made_from: str, secrets: str | None) -> dict[str, Any]:
-        """The pod template. `image` is `HOST/REPOSITORY@DIGEST`, `made_from` names what is in it, `secrets` is the
-        Secret with the files of the service."""
+    def revision(self, made_from: str, secrets: str | None) -> str:
+        """Names what a pod runs and how: 16 hexadecimal digits. `made_from` names what is in its image; where that
+        comes from is no part of what it is."""
+        spec = self._spec(self._container(secrets), secrets)
+        identity = json.dumps([made_from, dict(self.labels), _SCRAPED, spec], sort_keys=True)
+        return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+    def template(
+        self, image: pulumi.Input[str], revision: pulumi.Input[str], secrets: pulumi.Input[str] | None
+    ) -> dict[str, Any]:
+        """The pod template. `image` is `HOST/REPOSITORY@DIGEST`, `secrets` the Secret with the files of the service."""
         container = self._container(secrets)
-        spec = {
+        container["image"] = image
+        container["env"].append({"name": "SLIPWAY_REVISION", "value": revision})
+        annotations = {**_SCRAPED, REVISION: revision}
+        metadata = {"labels": dict(self.labels), "annotations": annotations}
+        return {"metadata": metadata, "spec": self._spec(container, secrets)}
+
+    def _spec(self, container: dict[str, Any], secrets: pulumi.Input[str] | None) -> dict[str, Any]:
+        return {
             **pod_members(self.placement, self.labels, self._grace() + STOP_SECONDS, self.pull_secret),
             "volumes": [
                 {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": _TMP_SIZE}},
@@ -157,19 +175,13 @@ class Pod:
             ],
             "containers": [container],
         }
-        # Where an image comes from is no part of what it is.
-        identity = json.dumps([made_from, dict(self.labels), _SCRAPED, spec], sort_keys=True)
-        revision = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        container["image"] = image
-        container["env"].append({"name": "SLIPWAY_REVISION", "value": revision})
-        annotations = {**_SCRAPED, REVISION: revision}
-        return {"metadata": {"labels": dict(self.labels), "annotations": annotations}, "spec": spec}
 
     def _grace(self) -> int:
         """How long a server that ends may still answer what it has begun, in seconds."""
         return max(_LEAST_GRACE, math.ceil(self.scoring_timeout_ms / 1000) + _BEYOND_SCORING)
 
-    def _container(self, secrets: str | None) -> dict[str, Any]:
+    def _container(self, secrets: pulumi.Input[str] | None) -> dict[str, Any]:
+        """The container, but for its image and for the revision that it is told: both follow from all the rest."""
         told = {**self.environment, "SLIPWAY_GRACE_SECONDS": str(self._grace())}
         if self.keys is not None:
             told["SLIPWAY_KEYS_FILE"] = KEYS_FILE
@@ -218,10 +230,10 @@ class Pod:
             "failureThreshold": math.ceil(self.startup_seconds / _PATIENCE_SECONDS),
         }
 
-    def _volumes(self, secrets: str | None) -> list[dict[str, Any]]:
+    def _volumes(self, secrets: pulumi.Input[str] | None) -> list[dict[str, Any]]:
         return [volume for volume, _ in self._mounts(secrets)]
 
-    def _mounts(self, secrets: str | None) -> list[tuple[dict[str, Any], str]]:
+    def _mounts(self, secrets: pulumi.Input[str] | None) -> list[tuple[dict[str, Any], str]]:
         """The volumes with files, and where each is."""
         mounts: list[tuple[dict[str, Any], str]] = []
         if secrets is not None:
@@ -271,7 +283,7 @@ def pod_members(
     }
 
 
-def _files(member: str, name: str) -> dict[str, Any]:
+def _files(member: str, name: pulumi.Input[str]) -> dict[str, Any]:
     return {member: name, "defaultMode": 0o440}
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from provider.router import refusal
 from provider.router.configuration import Deployment, Service, server_seconds, structure
 from provider.router.container import RUNTIME, global_configuration
 
@@ -18,7 +17,7 @@ PORT = 8080
 METRICS_PORT = 8404
 """Where it listens for Prometheus, and tells that it works."""
 FOLDER = "/etc/slipway-haproxy"
-"""Where its pods have the files."""
+"""Where its pods have its files: this one, and `refusal.FILE`."""
 FILE = "haproxy.cfg"
 _HEALTH = "  http-request return status 200 if { path /ready }\n"
 # A Service stands for several pods: one that cannot be connected to says little of the others, and the next try is of
@@ -26,18 +25,10 @@ _HEALTH = "  http-request return status 200 if { path /ready }\n"
 _CHECK = "check inter 1s fall 3 rise 1"
 
 
-def files(
-    name: str, weights: Mapping[str, int], addresses: Mapping[str, str], *, tls: bool, scoring_timeout_ms: int
-) -> dict[str, str]:
-    """The files in `FOLDER`, by name. For the arguments see `configuration`."""
-    text = configuration(name, weights, addresses, tls=tls, scoring_timeout_ms=scoring_timeout_ms)
-    return {FILE: text, refusal.FILE: refusal.script()}
-
-
 def configuration(
     name: str, weights: Mapping[str, int], addresses: Mapping[str, str], *, tls: bool, scoring_timeout_ms: int
 ) -> str:
-    """The whole file of HAProxy. `weights` are percents by deployment, `addresses` HOST:PORT by deployment."""
+    """The whole of `FILE`. `weights` are percents by deployment, `addresses` HOST:PORT by deployment."""
     service = Service(
         name=name,
         port=PORT,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pulumi
+from pulumi.output import Unknown
 from pulumi.runtime import mocks as pulumi_mocks
+from pulumi.runtime import rpc
 
 from infra.plan import StackPlan
 from infra.stack import deploy
@@ -47,15 +49,42 @@ OUTPUTS: dict[str, dict[str, Any]] = {
 class Recorder(pulumi_mocks.Mocks):
     """Keeps what was registered, and answers as the provider would."""
 
-    def __init__(self) -> None:
+    def __init__(self, unknown: Mapping[str, Collection[str]] | None = None) -> None:
+        """`unknown`: outputs that nobody knows yet, by type."""
         self.registered: dict[str, pulumi_mocks.MockResourceArgs] = {}
+        self._unknown = unknown or {}
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.registered[f"{args.typ}::{args.name}"] = args
-        return args.name, {**args.inputs, **OUTPUTS.get(args.typ, {})}
+        unknown = dict.fromkeys(self._unknown.get(args.typ, ()), rpc.UNKNOWN)
+        return args.name, {**args.inputs, **OUTPUTS.get(args.typ, {}), **unknown}
 
     def call(self, args: pulumi_mocks.MockCallArgs) -> dict[str, Any]:
         raise AssertionError(f"no function is called here: {args.token}")
+
+
+def previewing(unknown: Mapping[str, Collection[str]]) -> Recorder:
+    """A recorder for a preview in which some outputs are not known yet: their names by type."""
+    recorder = Recorder(unknown)
+    pulumi.runtime.set_mocks(recorder, project="slipway", stack="test", preview=True)
+    return recorder
+
+
+def unknown_inputs(recorder: Recorder) -> dict[str, set[str]]:
+    """The paths of all inputs that were not known, by resource."""
+    found = {args.name: set(_unknown("", args.inputs)) for args in recorder.registered.values()}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def _unknown(path: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Unknown):
+        yield path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _unknown(f"{path}.{key}" if path else key, item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown(f"{path}[{index}]", item)
 
 
 @contextmanager

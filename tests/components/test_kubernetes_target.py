@@ -31,7 +31,7 @@ from infra.config import (
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, ServicePlan, StackPlan
 from slipway_serving import metrics
 from tests.certificates import Authority
-from tests.components.support import OUTPUTS, Recorder, declared
+from tests.components.support import OUTPUTS, Recorder, declared, previewing, unknown_inputs
 
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 SERVICE = "kubernetes:core/v1:Service"
@@ -455,6 +455,78 @@ def test_what_makes_new_pods_is_another_revision(plan: StackPlan) -> None:
 )
 def test_what_makes_none_is_not(plan: StackPlan) -> None:
     assert revision_of(plan) == revision_of(a_plan())
+
+
+def test_a_revision_names_the_pod_but_for_the_place_of_its_image(recorder: Recorder, tmp_path: Path) -> None:
+    (tmp_path / "sample.json").write_text("1")
+    pulumi.runtime.set_config("slipway:token", "canary")
+    settings = KubernetesDeployment(
+        auth_enabled=True, secrets={"token": SecretReference(secret="token")}, max_queue_wait_ms=1
+    )
+    declared(recorder, a_plan(settings, default=a_deployment(sample_request=tmp_path / "sample.json")), tmp_path)
+
+    # Pulumi's numbers are doubles; in a pod all of them are whole.
+    given = json.dumps(only(recorder, DEPLOYMENT)["spec"]["template"])
+    template = json.loads(given, parse_float=lambda text: int(float(text)))
+    labels, annotations = template["metadata"]["labels"], dict(template["metadata"]["annotations"])
+    (server,) = template["spec"]["containers"]
+    told, image = server["env"].pop(), server.pop("image")
+    identity = ["def", labels, {key: annotations[key] for key in annotations if "slipway" not in key}, template["spec"]]
+    expected = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    assert told == {"name": "SLIPWAY_REVISION", "value": expected}
+    assert annotations["slipway/revision"] == only(recorder, ENDPOINT)["revision"] == expected
+    assert image == "registry/app@sha256:i"
+
+
+# --- what a preview knows ---
+
+
+def test_a_preview_knows_all_of_a_pod_but_the_place_of_its_new_image(tmp_path: Path) -> None:
+    (tmp_path / "sample.json").write_text("1")
+    pulumi.runtime.set_config("slipway:token", "canary")
+    settings = KubernetesDeployment(
+        auth_enabled=True, ssl_enabled=True, port=8443, secrets={"token": SecretReference(secret="token")}
+    )
+    recorder = previewing({"slipway:index:ServiceImage": ["reference", "digest"]})
+    declared(recorder, a_plan(settings, default=a_deployment(sample_request=tmp_path / "sample.json")), tmp_path)
+
+    assert unknown_inputs(recorder) == {
+        "mnist-default-deployment": {"spec.template.spec.containers[0].image"},
+        "mnist-default-endpoint": {"target.image"},
+    }
+
+
+def test_of_an_image_that_is_built_it_knows_no_revision_and_all_the_rest() -> None:
+    recorder = previewing({"slipway:index:ServiceImage": ["reference", "digest", "revision"]})
+    declared(recorder, a_plan())
+
+    assert unknown_inputs(recorder) == {
+        "mnist-default-deployment": {
+            "spec.template.metadata.annotations.slipway/revision",
+            "spec.template.spec.containers[0].env[2].value",
+            "spec.template.spec.containers[0].image",
+        },
+        "mnist-default-endpoint": {"target.image", "revision"},
+    }
+
+
+def test_of_a_router_and_an_adapter_it_knows_all_but_what_they_wait_for() -> None:
+    unknown = {
+        "slipway:index:MirroredImage": ["reference"],
+        "slipway:index:Certificate": ["certificate", "privateKey"],
+        SERVICE: ["spec"],
+    }
+    recorder = previewing(unknown)
+    tls = KubernetesDeployment(ssl_enabled=True, port=8443)
+    declared(recorder, a_plan(tls, target={"metricsAdapter": True}, **SPLIT))
+
+    found = unknown_inputs(recorder)
+    assert found["mnist-router-configuration"] == {"metadata.name", "data.haproxy.cfg"}
+    of_the_router = {"volumes[0].configMap.name", "volumes[2].secret.secretName", "containers[0].image"}
+    assert found["mnist-router-deployment"] == {f"spec.template.spec.{path}" for path in of_the_router}
+    of_the_adapter = {"volumes[1].secret.secretName", "containers[0].image"}
+    assert found["aks-metrics-deployment"] == {f"spec.template.spec.{path}" for path in of_the_adapter}
+    assert not [name for name in found if name.startswith(("mnist-blue", "mnist-green", "mnist-service"))]
 
 
 # --- how many ---

@@ -300,6 +300,29 @@ def test_a_preview_of_what_is_not_known_asks_nobody(program: Program) -> None:
     assert program.outputs("it")["data"] == {"uid": program.outputs("ns")["metadata"]["uid"]}
 
 
+def test_a_preview_names_what_is_not_known_and_nothing_around_it(
+    program: Program, apps: client.AppsV1Api, namespace: str
+) -> None:
+    def told(value: pulumi.Input[str]) -> None:
+        container = {
+            "name": "main",
+            "image": IMAGE,
+            "env": [{"name": "A", "value": "a"}, {"name": "B", "value": value}],
+        }
+        deployment(namespace, name="mine", annotations=SKIP, spec={"containers": [container]})()
+
+    program.up(lambda: told("b"))
+    path = "spec.template.spec.containers[0].env[1].value"
+
+    def changed() -> None:
+        told(k8s.core.v1.ConfigMap("other", metadata={"namespace": namespace, "name": "other"}).id)
+
+    assert program.details(changed) == {"it": ("update", [path]), "other": ("create", [])}
+    program.up()
+    (container,) = apps.read_namespaced_deployment("mine", namespace).spec.template.spec.containers
+    assert [item.value for item in container.env] == ["a", f"{namespace}/other"]
+
+
 # --- what others do ---
 
 

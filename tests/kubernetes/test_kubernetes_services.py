@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def test_an_update_loses_no_request_and_a_failing_one_changes_nothing(project: C
     host, port = project.address
 
     with SteadyLoad(port, host=host, body=b'"load"', connections=8, pause=0.02) as load:
-        project.script.write_text(project.script.read_text().replace("VERSION = 1", "VERSION = 2"))
+        project.change()
+        told = project.preview()
         project.up()
         second = project.outputs()["revision"]
         eventually(lambda: load.answers[second] > 100, "the new revision answers")
@@ -69,13 +71,17 @@ def test_an_update_loses_no_request_and_a_failing_one_changes_nothing(project: C
         said = project.failing_up()
         project.sample.write_text('"another"')
         project.script.write_text("def init():\n    pass\n\ndef run(data):\n    raise ValueError('no such pixel')\n")
-        told = project.failing_up()
+        refused = project.failing_up()
 
+    assert re.search(r"~ score\.py: ", told), "why"
+    assert len(set(re.findall(r"~ image *: .* => \[unknown\]", told))) == 1, told
+    assert f'~ slipway/revision: "{first}" => "{second}"' in told
+    assert "readOnlyRootFilesystem" not in told, "the rest of the pod stays as it is"
     assert load.failures == []
     assert set(load.answers) == {first, second}, "what failed was never asked"
     assert "ValueError: no such weights" in said
     assert "Failed (InitError)" in said
-    assert "the sample request was answered with 500" in told
+    assert "the sample request was answered with 500" in refused
     assert len([pod for pod in project.pods() if pod.metadata.annotations["slipway/revision"] == second]) == 2
     project.wait_for(second)
 
