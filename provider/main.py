@@ -18,6 +18,7 @@ from provider.model_version import ModelVersion
 from provider.python_environment import PythonEnvironment
 from provider.registry_endpoint import RegistryEndpoint
 from provider.registry_service import RegistryService
+from provider.replica_ownership import ReplicaOwnership
 from provider.resource import Resource
 from provider.route import Route
 from provider.service_image import ServiceImage
@@ -38,6 +39,7 @@ RESOURCES: Sequence[Resource] = (
     ImageIndex(),
     MirroredImage(),
     LocalService(),
+    ReplicaOwnership(),
     Endpoint(),
     Route(),
 )

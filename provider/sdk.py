@@ -537,6 +537,26 @@ class LocalService(_SlipwayResource):
         super().__init__("slipway:index:LocalService", name, args, ["revision"], opts)
 
 
+class ReplicaOwnershipArgs(TypedDict):
+    """Arguments of `ReplicaOwnership`."""
+
+    cluster: pulumi.Input[Mapping[str, Any]]
+    """How the cluster is reached: `kubeconfig` (a path) and `context`, where they are not those of kubectl."""
+    namespace: pulumi.Input[str]
+    deployment: pulumi.Input[str]
+    """Name of a Deployment, which need not be there yet."""
+
+
+class ReplicaOwnership(_SlipwayResource):
+    """Sees to it that no autoscaler of the stack says how many pods a Deployment has."""
+
+    owned: pulumi.Output[bool]
+    """True. Not known in a preview that finds an autoscaler in the way."""
+
+    def __init__(self, name: str, args: ReplicaOwnershipArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:ReplicaOwnership", name, args, ["owned"], opts)
+
+
 class EndpointArgs(TypedDict):
     """Arguments of `Endpoint`."""
 

@@ -20,7 +20,7 @@ from typing import Any, Final, NotRequired, TypedDict
 import pulumi
 
 from components.targets import pods
-from components.targets.base import STATES, Deployed, Deployment, ImageSource, Service
+from components.targets.base import STATES, Deployed, Deployment, Image, ImageSource, Service
 from components.targets.cluster_entry import Behind, Entry, Exposure, Front
 from components.targets.cluster_metrics import Adapter, AdapterArgs
 from components.targets.cluster_settings import AutoScaling, Gateway, Ingress, KubernetesSettings, PullAccess
@@ -268,12 +268,13 @@ class KubernetesTarget(pulumi.ComponentResource):
         # Known in a preview where the image's own is; its reference then is not, and may not take the rest along.
         revision = pulumi.Output.all(image.revision, secret_name).apply(lambda known: pod.revision(*known))
         template = pod.template(image.reference, revision, secret_name)
+        needed = [item for item in (self._sample_files(wanted, sample), secrets, wanted.keys) if item is not None]
+        after = [*self._shared, *needed]
         spec = {
             # Where an autoscaler says how many there are, nobody else does.
-            **({} if wanted.settings.scaling is not None else {"replicas": deployment.replicas}),
+            **({} if wanted.settings.scaling is not None else {"replicas": self._replicas(wanted, image, after)}),
             **rolling_update(wanted.labels, template, _BEFORE_START_SECONDS + wanted.startup_seconds),
         }
-        needed = [self._sample_files(wanted, sample), secrets, wanted.keys]
         made = self._place.declare(
             f"{wanted.name}-deployment",
             ("apps/v1", "Deployment"),
@@ -282,7 +283,7 @@ class KubernetesTarget(pulumi.ComponentResource):
             wanted.parent,
             labels=wanted.labels,
             annotations=SKIP_AWAIT,
-            after=[*self._shared, *(item for item in needed if item is not None)],
+            after=after,
             # A number that was declared before stays until the autoscaler sets another: a field that nobody asks for
             # any more goes back to its default, which is one pod.
             others=() if wanted.settings.scaling is None else ("spec.replicas",),
@@ -293,6 +294,16 @@ class KubernetesTarget(pulumi.ComponentResource):
             None if wanted.settings.scaling is None else self._autoscaler(wanted, wanted.settings.scaling, made)
         )
         return self._endpoint(wanted, made, image.reference, autoscaler, revision), revision
+
+    def _replicas(self, wanted: _Wanted, image: Image, after: Sequence[pulumi.Resource]) -> pulumi.Output[int]:
+        """The number of pods, once it is the stack's to say. An autoscaler from before goes when there is all else that
+        the Deployment needs: what fails by then has changed nothing."""
+        ownership = sdk.ReplicaOwnership(
+            f"{wanted.name}-replicas",
+            {"cluster": self._cluster, "namespace": self._place.namespace, "deployment": wanted.object},
+            pulumi.ResourceOptions(parent=wanted.parent, depends_on=image.reference.apply(lambda _: [*after])),
+        )
+        return ownership.owned.apply(lambda _: wanted.deployment.replicas)
 
     def _pod(self, wanted: _Wanted, sample: Sample | None) -> Pod:
         deployment, settings = wanted.deployment, wanted.settings

@@ -35,6 +35,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "slipway:index:PythonEnvironment": {"python": "/home/env/bin/python", "lockDigest": "sha256:lock"},
     "slipway:index:LocalService": {"revision": "abc"},
     "slipway:index:Endpoint": {"state": "Healthy", "message": ""},
+    "slipway:index:ReplicaOwnership": {"owned": True},
     "slipway:index:AccessKey": {"key": "generated"},
     "kubernetes:core/v1:Service": {"spec": {"clusterIP": "10.0.0.7", "ports": [{"nodePort": 30080}]}},
     "slipway:index:Route": {

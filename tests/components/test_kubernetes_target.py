@@ -734,6 +734,26 @@ def test_replicas_that_were_declared_stay_until_an_autoscaler_sets_others(
     assert list(requests["mnist-default-deployment"].ignoreChanges) == [], "nobody else changes them"
 
 
+def test_an_autoscaler_from_before_goes_before_replicas_are_declared_and_after_all_that_may_fail(
+    recorder: Recorder, requests: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "sample.json").write_text("[]")
+    sample = tmp_path / "sample.json"
+    sample.write_text("[]")
+    declared(recorder, a_plan(default=a_deployment(replicas=3, sample_request=sample)), tmp_path)
+    asked = only(recorder, "slipway:index:ReplicaOwnership")
+    assert (asked["namespace"], asked["deployment"]) == ("models", "mnist")
+    names = {urn.rpartition("::")[2] for urn in requests["mnist-default-replicas"].dependencies}
+    assert names >= {"mnist-default-image", "mnist-default-sample", "aks-account"}
+    before = {urn.rpartition("::")[2] for urn in requests["mnist-default-deployment"].dependencies}
+    assert "mnist-default-replicas" in before
+
+    fresh = Recorder()
+    pulumi.runtime.set_mocks(fresh, project="slipway", stack="test")
+    declared(fresh, a_plan(KubernetesDeployment(auto_scaler=AutoScaler())))
+    assert not [key for key in fresh.registered if "ReplicaOwnership" in key], "they are the autoscaler's"
+
+
 def test_a_switched_off_autoscaler_is_none(recorder: Recorder) -> None:
     declared(recorder, a_plan(KubernetesDeployment(auto_scaler=AutoScaler(autoscale_enabled=False))))
 

@@ -135,6 +135,10 @@ def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None
     def replicas() -> int:
         return int(project.apps.read_namespaced_deployment("echo", project.namespace).spec.replicas)
 
+    def scalers() -> list[str]:
+        found = client.AutoscalingV2Api(project.api).list_namespaced_horizontal_pod_autoscaler(project.namespace)
+        return [scaler.metadata.name for scaler in found.items]
+
     eventually(lambda: replicas() == 3, "the autoscaler adds a pod")
     told = [str(event.message) for event in project.core.list_namespaced_event(project.namespace).items]
     assert [message for message in told if message.startswith("Scaled up replica set")], "that is what is told"
@@ -144,6 +148,25 @@ def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None
     project.up()
     assert replicas() == 3, "an update leaves them as they are"
     assert {pod.metadata.annotations["slipway/revision"] for pod in project.pods()} == {project.outputs()["revision"]}
+
+    del project.deployment["autoScaler"]
+    project.deployment["numReplicas"] = 2
+    project.write()
+    before = {pod.metadata.name for pod in project.pods()}
+    assert "conflict" not in project.preview()
+    assert scalers(), "a preview touches nothing"
+    project.up()
+    assert scalers() == []
+    assert replicas() == 2
+    assert len(left := {pod.metadata.name for pod in project.pods()}) == 2
+    assert left < before, "one goes, and no other is made"
+    assert project.up(refresh=True) == {}
+
+    project.apps.patch_namespaced_deployment_scale("echo", project.namespace, {"spec": {"replicas": 3}})
+    said = project.failing_up(refresh=True)
+    assert "conflict with" in said, "what somebody else has scaled is theirs"
+    assert "spec.replicas" in said
+    assert replicas() == 3
 
 
 def test_an_autoscaler_goes_by_the_requests_in_flight(project: ClusterProject) -> None:

@@ -29,6 +29,7 @@ class ApiServer:
     """By path, or by method and path (`DELETE /api/...`); a query string counts only where it is given."""
     asked: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -76,7 +77,7 @@ def serving(port: int = 0) -> Iterator[ApiServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
+            api.bodies.append(self.rfile.read(int(self.headers.get("content-length") or 0)))
             api.asked.append(f"{self.command} {self.path}")
             api.headers.append({name.lower(): value for name, value in self.headers.items()})
             bare = self.path.partition("?")[0]
