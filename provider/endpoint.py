@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from provider import rollout
 from provider.condition import Cause, Condition
 from provider.container.target import ContainerTarget
 from provider.deployment_log import remembered
@@ -33,7 +34,6 @@ KINDS: Mapping[str, type[LocalTarget] | type[ContainerTarget] | type[KubernetesT
 }
 """The kinds of compute targets whose services can be waited for."""
 
-DEFAULT_TIMEOUT_SECONDS = 600
 _SETTLE_SECONDS = 10.0
 """How long the old revision may still answer some requests after traffic has moved."""
 _ANSWER_SECONDS = 60.0
@@ -83,7 +83,7 @@ class Endpoint(Resource):
             )
         else:
             _warn_of_lack(context, resource_id, condition.cause)
-        return {**state, **_told(condition)}
+        return {**state, **rollout.told(condition)}
 
     async def update(self, context: Context, resource_id: str, state: Properties, news: Properties) -> Properties:
         return await (_previewed(context, news) if context.preview else _logged(context, state, news))
@@ -109,13 +109,7 @@ def _warn_of_lack(context: Context, service: str, cause: Cause | None) -> None:
         context.log.warning(f"service {service}: {cause.message}. What to do: {cause.hint}.")
 
 
-def _told(condition: Condition) -> Properties:
-    told = {"state": condition.state, "reason": condition.reason, "message": condition.message}
-    hint = condition.cause.hint if condition.cause is not None else ""
-    return {**told, "hint": hint or None}
-
-
-# -- waiting and verifying -------------------------------------------------------------------------------------------
+# -- verifying -------------------------------------------------------------------------------------------
 
 
 async def _logged(context: Context, state: Properties | None, news: Properties) -> Properties:
@@ -124,7 +118,7 @@ async def _logged(context: Context, state: Properties | None, news: Properties) 
 
 async def _deployed(context: Context, news: Properties) -> Properties:
     target = _target(news)
-    observation = await _final(context, target, news)
+    observation = await rollout.until_final(context, target, news, f"the service {target.name}")
     if observation.condition.state != "Healthy":
         raise ResourceError(_story(target.name, news["revision"], observation))
     cause = await _verified(context, target, news, observation.answers)
@@ -132,52 +126,7 @@ async def _deployed(context: Context, news: Properties) -> Properties:
         failed = replace(observation, condition=Condition("Failed", cause.reason, cause.message, cause))
         raise ResourceError(_story(target.name, news["revision"], failed))
     _warn_of_lack(context, target.name, observation.condition.cause)
-    return {**news, **_told(observation.condition)}
-
-
-async def _final(context: Context, target: Target, news: Properties) -> Observation:
-    """Waits until the target's state is final, or the time is up; has it start what is idle, and retry what failed
-    before this run."""
-    revision = news["revision"]
-    seconds = news.get("timeoutSeconds", DEFAULT_TIMEOUT_SECONDS)
-    deadline = asyncio.get_running_loop().time() + seconds
-    said = ""
-    while True:
-        if context.cancelled.is_set():
-            raise ResourceError(
-                f"cancelled while waiting for the service {target.name}; it goes on deploying by itself"
-            )
-        observation = await target.observe(waiting=True)
-        if observation is None:
-            raise ResourceError(
-                f"the service {target.name} is not running. Run `pulumi up --refresh`: it is started again."
-            )
-        condition = observation.condition
-        if observation.desired != revision:
-            raise ResourceError(
-                f"the service {target.name} was asked for revision {observation.desired or 'none'}, not {revision}: "
-                "somebody else deploys it, or an `up` was killed. Run `pulumi up --refresh`."
-            )
-        if observation.idle:
-            context.log.status("starting it")
-            await target.retry()
-        elif observation.earlier and (condition.state == "Failed" or observation.hopeless):
-            context.log.status("it had failed before: trying once more")
-            await target.retry()
-        elif condition.final or observation.hopeless:
-            return observation
-        if asyncio.get_running_loop().time() > deadline:
-            return _out_of_time(observation, seconds)
-        if condition.message != said:
-            said = condition.message
-            context.log.status(f"{condition.state}: {said}")
-        await asyncio.sleep(target.poll_seconds)
-
-
-def _out_of_time(observation: Observation, seconds: float) -> Observation:
-    condition = observation.condition
-    message = f"{condition.message} (not healthy within {seconds:g} s)"
-    return replace(observation, condition=replace(condition, message=message))
+    return {**news, **rollout.told(observation.condition)}
 
 
 async def _verified(
@@ -248,31 +197,13 @@ async def _sample(target: Target, news: Properties) -> Cause | None:
 
 async def _as_it_is(target: Target, state: Properties) -> Condition:
     """The state of the service now, for a refresh: whatever is wrong is a state, not an error."""
-    try:
-        observation = await target.observe()
-    except ResourceError as error:
-        return Condition("Unhealthy", "TargetUnreachable", str(error))
-    if observation is None:
-        return Condition("Failed", "NotRunning", "the service is not running")
-    if observation.desired != state["revision"]:
-        return Condition("Unhealthy", "WrongRevision", _another(observation, state["revision"]))
-    if observation.condition.state != "Healthy":
-        return observation.condition
+    condition = await rollout.as_observed(target, state, "the service")
+    if condition.state != "Healthy":
+        return condition
     cause = await _identity(target, state, _READ_SECONDS)
     if cause is not None:
         return Condition("Unhealthy", cause.reason, cause.message, cause)
-    return observation.condition
-
-
-def _another(observation: Observation, revision: str) -> str:
-    """What is so where a target was asked for another revision than the one that came to serve last."""
-    # After an `up` that failed, the sentence on who serves names that one.
-    if observation.condition.state != "Healthy" and revision in observation.serving:
-        return (
-            f"the last update, revision {observation.desired}, did not become ready: {observation.condition.message}. "
-            f"{observation.serving}"
-        )
-    return f"revision {observation.desired or 'none'} is deployed, not {revision}"
+    return condition
 
 
 def _story(service: str, revision: str, observation: Observation) -> str:

@@ -21,6 +21,7 @@ from provider.registry_service import RegistryService
 from provider.replica_ownership import ReplicaOwnership
 from provider.resource import Resource
 from provider.route import Route
+from provider.router_endpoint import RouterEndpoint
 from provider.service_image import ServiceImage
 from provider.workspace_folder import WorkspaceFolder
 
@@ -41,6 +42,7 @@ RESOURCES: Sequence[Resource] = (
     LocalService(),
     ReplicaOwnership(),
     Endpoint(),
+    RouterEndpoint(),
     Route(),
 )
 

@@ -588,6 +588,27 @@ class Endpoint(_SlipwayResource):
         super().__init__("slipway:index:Endpoint", name, args, ["state"], opts)
 
 
+class RouterEndpointArgs(TypedDict):
+    """Arguments of `RouterEndpoint`."""
+
+    target: pulumi.Input[Mapping[str, Any]]
+    """The router's Deployment: as the target of an `Endpoint` of the kind `kubernetes`."""
+    revision: pulumi.Input[str]
+    """Names what its pods are made from: the annotation `slipway/revision` of theirs."""
+    timeout_seconds: NotRequired[pulumi.Input[int] | None]
+    """How long to wait at most; 600 where it is not given."""
+
+
+class RouterEndpoint(_SlipwayResource):
+    """Waits until a router on a cluster is rolled out, and names its state."""
+
+    state: pulumi.Output[str]
+    """As of an `Endpoint`."""
+
+    def __init__(self, name: str, args: RouterEndpointArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("slipway:index:RouterEndpoint", name, args, ["state"], opts)
+
+
 class RouteArgs(TypedDict):
     """Arguments of `Route`."""
 

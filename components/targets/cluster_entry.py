@@ -35,6 +35,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Front:
     """What a target has before its services."""
 
+    cluster: Mapping[str, str]
+    """How the provider finds the cluster."""
     expose: Exposure = "clusterIp"
     ingress: Ingress | None = None
     gateway: Gateway | None = None
@@ -170,7 +172,9 @@ class Entry:
             # Behind an ingress, that has it.
             certificate=None if secret is None or self.front.ingress is not None else secret.name,
         )
-        router = cluster_router.declare(self.place, f"{self.name}-router", args, self.parent, self.after)
+        router = cluster_router.declare(
+            self.place, self.front.cluster, f"{self.name}-router", args, self.parent, self.after
+        )
         return self._own(labels, [router])
 
     # -- what stands before them

@@ -6,6 +6,7 @@ rolling update like that of any service.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,14 +15,14 @@ import pulumi
 
 from components.targets import pods
 from components.targets.objects import (
-    AWAITED,
+    AWAITED_IN_THE_END,
     PROGRESS_SECONDS,
-    ClusterObject,
     Place,
     disruption_budget,
     rolling_update,
 )
 from components.targets.pods import Placement, Resources
+from provider import sdk
 from provider.router import cluster as router
 from provider.router import refusal
 from provider.router.configuration import certificate_file
@@ -30,6 +31,8 @@ from provider.router.container import RUNTIME, USER
 REPLICAS: Final = 2
 _IDLE_SECONDS = 60
 """How long a router that ends leaves idle connections open: their clients' next requests are answered."""
+_PATIENCE_SECONDS: Final = PROGRESS_SECONDS + 60
+"""When Kubernetes itself has given a rollout up, and its pods tell why."""
 _RESOURCES = Resources(cpus=0.1, memory_bytes=64 * 2**20)
 
 
@@ -60,9 +63,15 @@ class RouterArgs:
 
 
 def declare(
-    place: Place, resource: str, args: RouterArgs, parent: pulumi.Resource, after: Sequence[pulumi.Resource]
-) -> ClusterObject:
-    """Declares the router's objects; returns its Deployment, which is there once the new configuration is served.
+    place: Place,
+    cluster: Mapping[str, str],
+    resource: str,
+    args: RouterArgs,
+    parent: pulumi.Resource,
+    after: Sequence[pulumi.Resource],
+) -> sdk.RouterEndpoint:
+    """Declares the router's objects; returns what is there once the new configuration is served. `cluster`: how the
+    provider finds the cluster.
 
     A configuration is made after `after`: traffic moves to what is there by then."""
     name = f"{args.service}-router"
@@ -78,19 +87,48 @@ def declare(
         after=after,
     )
     template = _template(args, configuration.name)
-    spec = {"replicas": REPLICAS, **rolling_update(args.labels, template, PROGRESS_SECONDS)}
+    revision = pulumi.Output.from_input(template).apply(_revision)
+    marked = _marked(template, revision)
+    spec = {"replicas": REPLICAS, **rolling_update(args.labels, marked, PROGRESS_SECONDS)}
     disruption_budget(place, f"{resource}-disruption", name, args.labels, parent)
-    return place.declare(
+    made = place.declare(
         f"{resource}-deployment",
         ("apps/v1", "Deployment"),
         name,
         {"spec": spec},
         parent,
         labels=args.labels,
-        # The plugin waits for it: that it serves is what moves the traffic.
-        annotations=AWAITED,
+        # Its pods end what they have begun before the deployments behind it go.
+        annotations=AWAITED_IN_THE_END,
         after=after,
     )
+    # That it serves is what moves the traffic.
+    return sdk.RouterEndpoint(
+        f"{resource}-endpoint",
+        {
+            "target": {
+                "kind": "kubernetes",
+                "cluster": cluster,
+                "namespace": place.namespace,
+                "service": args.service,
+                "deployment": made.name,
+                "port": router.METRICS_PORT,
+            },
+            "revision": revision,
+            "timeout_seconds": _PATIENCE_SECONDS,
+        },
+        pulumi.ResourceOptions(parent=parent),
+    )
+
+
+def _revision(template: Mapping[str, Any]) -> str:
+    """Names what a router's pods are made from: 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(template["spec"], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _marked(template: Mapping[str, Any], revision: pulumi.Input[str]) -> dict[str, Any]:
+    """The template of pods that tell what they are made from: so the old ones are known from the new."""
+    return {**template, "metadata": {**template["metadata"], "annotations": {pods.REVISION: revision}}}
 
 
 def _configuration(args: RouterArgs, addresses: Mapping[str, str]) -> str:

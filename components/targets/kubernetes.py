@@ -126,6 +126,7 @@ class KubernetesTarget(pulumi.ComponentResource):
         self._placement = args.get("placement") or Placement()
         self._pull_secret = None if args.get("pull_access") is None else PULL_SECRET
         self._front = Front(
+            cluster=self._cluster,
             expose=args.get("expose", "clusterIp"),
             ingress=args.get("ingress"),
             gateway=args.get("gateway"),

@@ -17,6 +17,9 @@ SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
 """An annotation: whether the object works is not the plugin's to wait for."""
 AWAITED: Final = {"pulumi.com/timeoutSeconds": "300"}
 """An annotation of a Deployment that the plugin waits for, in seconds: longer than it may go without progress."""
+AWAITED_IN_THE_END: Final = {**AWAITED, "pulumi.com/waitFor": "jsonpath={.metadata.uid}"}
+"""Annotations of a Deployment whose rollout is not the plugin's to wait for, and whose end is: what its pods need goes
+after them. (SKIP_AWAIT is for both.) To the plugin it is ready once it is there."""
 PROGRESS_SECONDS: Final = 240
 _CORE = "v1"
 

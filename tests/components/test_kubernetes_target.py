@@ -523,7 +523,8 @@ def test_of_a_router_and_an_adapter_it_knows_all_but_what_they_wait_for() -> Non
     found = unknown_inputs(recorder)
     assert found["mnist-router-configuration"] == {"metadata.name", "data.haproxy.cfg"}
     of_the_router = {"volumes[0].configMap.name", "volumes[2].secret.secretName", "containers[0].image"}
-    assert found["mnist-router-deployment"] == {f"spec.template.spec.{path}" for path in of_the_router}
+    revision = "spec.template.metadata.annotations.slipway/revision"
+    assert found["mnist-router-deployment"] == {revision, *(f"spec.template.spec.{path}" for path in of_the_router)}
     of_the_adapter = {"volumes[1].secret.secretName", "containers[0].image"}
     assert found["aks-metrics-deployment"] == {f"spec.template.spec.{path}" for path in of_the_adapter}
     assert not [name for name in found if name.startswith(("mnist-blue", "mnist-green", "mnist-service"))]
@@ -856,7 +857,14 @@ def test_traffic_is_split_by_a_router(recorder: Recorder, requests: dict[str, An
     assert "  server green 10.0.0.7:80 weight 10 check" in text
     router = inputs(recorder, DEPLOYMENT)["mnist-router-deployment"]
     assert inputs(recorder, SERVICE)["mnist-service"]["spec"]["selector"] == router["spec"]["selector"]["matchLabels"]
-    assert "pulumi.com/skipAwait" not in router["metadata"]["annotations"], "that it serves is waited for"
+    annotations = router["metadata"]["annotations"]
+    assert annotations["pulumi.com/waitFor"] == "jsonpath={.metadata.uid}", "it is there at once"
+    assert "pulumi.com/skipAwait" not in annotations, "that it has ended is waited for, before what is behind it goes"
+    awaited = inputs(recorder, "slipway:index:RouterEndpoint")["mnist-router-endpoint"]
+    assert awaited["target"] | {"service": "mnist", "deployment": "mnist-router"} == awaited["target"]
+    assert awaited["revision"] == router["spec"]["template"]["metadata"]["annotations"]["slipway/revision"]
+    before = {urn.rpartition("::")[2] for urn in requests["mnist-service"].dependencies}
+    assert "mnist-router-endpoint" in before, "that it serves is waited for"
     before = {urn.rpartition("::")[2] for urn in requests["mnist-router-configuration"].dependencies}
     assert before >= {"mnist-blue-endpoint", "mnist-green-endpoint"}
     told = outputs["services"]["mnist"]["deployments"]
@@ -867,13 +875,14 @@ def test_traffic_is_split_by_a_router(recorder: Recorder, requests: dict[str, An
 
 
 def test_other_weights_are_another_configuration(recorder: Recorder) -> None:
-    names = set()
+    names, revisions = set(), set()
     for share in (10, 20):
         fresh = Recorder()
         pulumi.runtime.set_mocks(fresh, project="slipway", stack="test")
         declared(fresh, a_plan(blue=a_deployment(weight=100 - share), green=a_deployment(weight=share)))
         names.add(only(fresh, CONFIG_MAP)["metadata"]["name"])
-    assert len(names) == 2
+        revisions.add(only(fresh, "slipway:index:RouterEndpoint")["revision"])
+    assert len(names) == len(revisions) == 2
 
 
 def test_a_router_speaks_tls_where_nothing_else_does(recorder: Recorder) -> None:

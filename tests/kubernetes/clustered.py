@@ -99,6 +99,17 @@ class ClusterProject(Project):
         script, _, version = self.script.read_text().rpartition("VERSION = ")
         self.script.write_text(f"{script}VERSION = {int(version) + 1}\n")
 
+    def route_with(self, image: str) -> None:
+        """Has routers run one of the images that were made on this machine: `router`, or one that is none."""
+        folder = self.home / "images"
+        layout = (folder / "layout").resolve()
+        known = json.loads((layout.parent / "images.json").read_text())
+        if folder.is_symlink():
+            folder.unlink()
+            folder.mkdir()
+            (folder / "layout").symlink_to(layout)
+        (folder / "images.json").write_text(json.dumps({**known, "router": known[image]}))
+
     def command(self, *words: str) -> Command:
         """A command of the engine in the background, such as `up --refresh`."""
         return Command(self.start(*words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,19 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
     assert picked == (200, "green", revisions["green"])
     status, said, _ = send(where, 1, authority=authority, azureml_model_deployment="red")
     assert (status, json.loads(said)["message"][:31]) == (404, "There is no deployment of the n")
+
+    project.route_with("python")
+    tls = ssl.create_default_context(cadata=authority)
+    tls.check_hostname = False
+    with SteadyLoad(where[1], host=where[0], tls=tls, connections=2, pause=0.02) as load:
+        told = project.failing_up()
+    assert load.failures == []
+    assert set(load.answers) == set(revisions.values()), "the router from before goes on"
+    assert "the router of the service echo, revision" in told
+    assert "Failed (NotStarted)" in told, "and no deadline had to pass"
+    assert '"haproxy": executable file not found' in told
+    assert "2 pods of revision" in told
+    project.route_with("router")
 
     project.service["traffic"] = {"blue": 0, "green": 100}
     project.write()
