@@ -253,13 +253,14 @@ class Engine:
         with self._told(f"command in {container}"):
             api = self._client.api
             run = api.exec_create(container, list(command), stdin=stdin is not None)["Id"]
-            stream = api.exec_start(run, socket=True)
-            connection: socket.socket = getattr(stream, "_sock", stream)  # type: ignore[arg-type]
+            stream: Any = api.exec_start(run, socket=True)
+            connection: socket.socket = getattr(stream, "_sock", stream)
             try:
                 connection.settimeout(seconds)
                 if stdin:
                     connection.sendall(stdin)
-                output, errors = _outputs(connection)
+                # What came with the head of the answer is in the buffer of whoever read that, past the bare socket.
+                output, errors = _outputs(stream._response.raw._fp.fp)
             finally:
                 stream.close()
                 connection.close()
@@ -281,23 +282,19 @@ def _exit_code(api: Any, run: str) -> int:
     raise OSError("the command's end was not told by the engine")
 
 
-def _outputs(connection: socket.socket) -> tuple[bytes, bytes]:
+def _outputs(reader: io.BufferedReader) -> tuple[bytes, bytes]:
     """Standard output and standard error of a command, told apart by the engine's frames."""
     parts: dict[int, list[bytes]] = {1: [], 2: []}
-    while head := _read(connection, _FRAME.size):
-        stream, length = _FRAME.unpack(head)
-        parts.setdefault(stream, []).append(_read(connection, length))
+    while reader.peek(1):
+        stream, length = _FRAME.unpack(_read(reader, _FRAME.size))
+        parts.setdefault(stream, []).append(_read(reader, length))
     return b"".join(parts[1]), b"".join(parts[2])
 
 
-def _read(connection: socket.socket, length: int) -> bytes:
-    """`length` bytes; fewer where the stream ends."""
-    data = b""
-    while len(data) < length:
-        piece = connection.recv(length - len(data))
-        if not piece:
-            break
-        data += piece
+def _read(reader: io.BufferedReader, length: int) -> bytes:
+    data = reader.read(length)
+    if len(data) < length:
+        raise OSError("its output was cut off")
     return data
 
 

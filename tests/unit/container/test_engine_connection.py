@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import socketserver
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,24 @@ from tests.ports import free_port
 
 
 @contextmanager
-def engine_of_version(path: Path, version: str) -> Iterator[None]:
-    """An engine that says of itself which version of the API it speaks, and nothing else."""
+def engine_of_version(path: Path, version: str, printed: bytes = b"") -> Iterator[None]:
+    """An engine that says of itself which version of the API it speaks, and of every command that it printed this: the
+    head of that answer and what follows come at once, as on a machine that has much to do."""
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"ApiVersion": version}).encode()
+            self.answer({"ApiVersion": version, "Running": False, "ExitCode": 0})
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if not self.path.endswith("/start"):
+                self.answer({"Id": "1"})
+                return
+            self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + printed)
+            self.close_connection = True
+
+        def answer(self, told: dict[str, Any]) -> None:
+            body = json.dumps(told).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -41,9 +54,11 @@ def engine_of_version(path: Path, version: str) -> Iterator[None]:
     with socketserver.ThreadingUnixStreamServer(str(path), Answers) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def said(host: str, cert_path: str | None = None) -> str:
@@ -78,6 +93,26 @@ def test_an_old_engine_is_told(tmp_path: Path) -> None:
     with engine_of_version(tmp_path / "s", "1.38"):
         message = said(f"unix://{tmp_path}/s")
     assert "it speaks version 1.38 of the API, and 1.40 is needed" in message
+
+
+def frame(stream: int, text: bytes) -> bytes:
+    """What a command printed, as an engine sends it: 1 is its standard output, 2 its standard error."""
+    return struct.pack(">BxxxL", stream, len(text)) + text
+
+
+def test_what_a_command_prints_at_once_is_read(tmp_path: Path) -> None:
+    printed = frame(1, b"first\n") + frame(2, b"wrong\n") + frame(1, b"x" * 100_000)
+    with engine_of_version(tmp_path / "s", "1.41", printed):
+        done = Engine(f"unix://{tmp_path}/s").execute("router", ["facts"])
+    assert (done.output, done.errors) == (b"first\n" + b"x" * 100_000, b"wrong\n")
+
+
+@pytest.mark.parametrize("cut", [3, 8, 12])
+def test_an_output_that_is_cut_off_is_told(tmp_path: Path, cut: int) -> None:
+    with engine_of_version(tmp_path / "s", "1.41", frame(1, b"first\n")[:cut]):
+        engine = Engine(f"unix://{tmp_path}/s")
+        with pytest.raises(EngineError, match=r"command in router: .*its output was cut off"):
+            engine.execute("router", ["facts"])
 
 
 def test_something_else_on_the_socket_is_told(tmp_path: Path) -> None:
