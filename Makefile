@@ -6,6 +6,8 @@
 STACK ?= dev
 BENCH ?=
 TESTS ?=
+# How many processes run `make test`: as many as there are processors, and one where only some tests are run.
+JOBS ?= $(if $(TESTS),0,auto)
 # A Python >= 3.11 to make the virtual environment with; found on PATH where it is not given.
 PYTHON ?=
 
@@ -58,8 +60,8 @@ history: setup ## which revision of each service, with which models, was deploye
 env: setup ## print what a shell needs for the bare pulumi commands: eval "$$(make -s env)"
 	@$(SHELL_ENVIRONMENT) && $(SETUP).stack select "$(STACK)" && printf '%s\n' "$$environment"
 
-test: setup .venv/.installed-dev $(MODEL) ## run the tests [TESTS=tests/unit]
-	@$(TOOLS) && $(VENV)/python -m pytest $(TESTS)
+test: setup .venv/.installed-dev $(MODEL) ## run the tests [TESTS=tests/unit] [JOBS=0]
+	@$(TOOLS) && $(VENV)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 test-registry: setup .venv/.installed-dev $(MODEL) ## run the tests with a registry of their own (Debian's docker-registry)
 	@command -v docker-registry > /dev/null || { \

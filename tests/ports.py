@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -17,7 +18,7 @@ def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on now, and that the kernel gives to nobody who asks for any port.
 
     `pulumi`, its plugins and each connection that is opened get such ports: one of those could be taken before the
-    program that it was meant for listens. No port is given twice.
+    program that it was meant for listens. No port is given twice, also where several processes run the tests.
     """
     choice = _ours()
     while (port := secrets.choice(choice)) in _given or not is_free(port):
@@ -38,11 +39,13 @@ def is_free(port: int) -> bool:
 
 
 def _ours() -> range:
-    """The larger of the ranges below and above the kernel's, without the ports of Kubernetes' nodes."""
+    """The larger of the ranges below and above the kernel's, without the ports of Kubernetes' nodes; of several
+    processes that run the tests, each has its part."""
     try:
         first, last = (int(word) for word in _RANGE.read_text().split())
     except OSError:
         first, last = 32768, 60999
     below = range(_LOWEST, min(first, _NODE_PORTS.start))
     above = range(max(last + 1, _NODE_PORTS.stop), 65536)
-    return max(below, above, key=len)
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return max(below, above, key=len)[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
