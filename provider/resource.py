@@ -166,7 +166,7 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Literal["
             yield path, "add" if old is None else "delete"
     elif isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            yield from _differences(_member(path, key), old.get(key), new.get(key))
+            yield from _differences(member(path, key), old.get(key), new.get(key))
     elif isinstance(old, list) and isinstance(new, list):
         for index, (before, after) in enumerate(itertools.zip_longest(old, new)):
             yield from _differences(f"{path}[{index}]", before, after)
@@ -174,7 +174,7 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[tuple[str, Literal["
         yield path, "update"
 
 
-def _member(path: str, key: str) -> str:
+def member(path: str, key: str) -> str:
     """The path of a map's member, in Pulumi's notation: quoted in brackets unless it is a plain name."""
     if key.isidentifier():
         return f"{path}.{key}"

@@ -92,9 +92,10 @@ class DockerProvider(ServedProvider):
     async def diff(self, request: api.DiffRequest) -> api.DiffResponse:
         resource = self._resource(request.type)
         changes = resource.diff(to_plain_map(request.old_state), to_plain_map(request.new_inputs))
-        ignored = {path.partition(".")[0].partition("[")[0] for path in request.ignore_changes}
+        ignored = {_property(path) for path in request.ignore_changes}
         return _diff_response(
-            [change for change in changes if change.path not in ignored], resource.schema.delete_before_replace
+            [change for change in changes if _property(change.path) not in ignored],
+            resource.schema.delete_before_replace,
         )
 
     async def create(self, request: api.CreateRequest) -> api.CreateResponse:
@@ -144,12 +145,17 @@ async def _run(operation: Any, *arguments: Any) -> Any:
         raise ResourceError(f"the connection to the Docker engine failed: {error}") from error
 
 
+def _property(path: str) -> str:
+    """The property that a path leads into."""
+    return path.partition(".")[0].partition("[")[0]
+
+
 def _diff_response(changes: list[Change], delete_before_replace: bool) -> api.DiffResponse:
     replaces = sorted(change.path for change in changes if change.replaces)
     return api.DiffResponse(
         changes=bool(changes),
         replaces=replaces,
-        diffs=sorted(change.path for change in changes),
+        diffs=sorted({_property(change.path) for change in changes}),
         detailed_diff=detailed(changes),
         delete_before_replace=delete_before_replace and bool(replaces),
     )

@@ -11,16 +11,20 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any, Final, Literal
 
 from airgap.docker.schema import Field, Schema
-from provider.resource import Change, Failure
+from provider.resource import Change, Failure, member
 from provider.values import UNKNOWN, Properties, is_known
 
 DEFAULTS = "__defaults"
 META = "__meta"
 _MAX_NAME = 255
 _RANDOM_DIGITS = 7
+_MEMBER: Final = Field("string")
+"""Of a list or a map."""
 
 _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -125,14 +129,41 @@ def _shown(value: Any) -> str:
 
 
 def differences(schema: Schema, state: Properties, news: Properties) -> list[Change]:
-    """What of `state` is not as `news` wants it."""
-    changes = []
-    for name, field in schema.inputs.items():
-        old, new = state.get(name), news.get(name)
-        if not same(field, old, new):
-            kind = "delete" if new is None else "add" if _blank(old) else "update"
-            changes.append(Change(name, kind, replaces=field.replaces, of_input=False))  # type: ignore[arg-type]
-    return changes
+    """What of `state` is not as `news` wants it: of objects, maps and lists the members alone. The members of a set
+    have no paths; of those it is the whole."""
+    return [
+        Change(path, kind, replaces=field.replaces, of_input=False)
+        for name, field in schema.inputs.items()
+        for path, kind in _differences(name, field, state.get(name), news.get(name))
+    ]
+
+
+def _differences(
+    path: str, field: Field, old: Any, new: Any
+) -> Iterator[tuple[str, Literal["add", "delete", "update"]]]:
+    if same(field, old, new):
+        return
+    if new is None or _blank(old):
+        yield path, "delete" if new is None else "add"
+    elif new is not UNKNOWN and field.kind in ("object", "objects", "map", "list"):
+        for inside, inner, before, after in _members(path, field, old, new):
+            yield from _differences(inside, inner, before, after)
+    else:
+        yield path, "update"
+
+
+def _members(path: str, field: Field, old: Any, new: Any) -> Iterator[tuple[str, Field, Any, Any]]:
+    """The path of each member of two values, its rules, and both of its values."""
+    if field.kind == "object":
+        for name, inner in field.fields.items():
+            yield member(path, name), inner, old.get(name), new.get(name, inner.default)
+    elif field.kind == "map":
+        for key in sorted(old.keys() | new.keys()):
+            yield member(path, key), _MEMBER, old.get(key), new.get(key)
+    else:
+        inner = replace(field, kind="object") if field.kind == "objects" else _MEMBER
+        for index, (before, after) in enumerate(zip_longest(old, new)):
+            yield f"{path}[{index}]", inner, before, after
 
 
 def same(field: Field, old: Any, new: Any) -> bool:

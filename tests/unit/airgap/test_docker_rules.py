@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pulumi_docker
@@ -17,12 +18,14 @@ from airgap.docker.volume import Volume
 from provider.values import UNKNOWN
 
 TOKEN = "docker:index/container:Container"
+_REST_OF_A_CHECK = {"timeout": "0s", "startPeriod": "0s", "startInterval": "0s", "retries": 0}
 
 
 def changes(state: dict[str, Any], news: dict[str, Any]) -> dict[str, tuple[str, bool]]:
-    """The differences of a container: the kind, and whether it replaces, by property."""
+    """The differences of a container: the kind, and whether it replaces, by path."""
     found = rules.differences(CONTAINER, {"name": "a", "image": "b", **state}, {"name": "a", "image": "b", **news})
-    return {change.path: (change.kind, change.replaces) for change in found if change.path in {**state, **news}}
+    given = {**state, **news}
+    return {item.path: (item.kind, item.replaces) for item in found if re.split(r"[.\[]", item.path)[0] in given}
 
 
 def test_name_that_is_not_given_is_made_and_noted() -> None:
@@ -139,7 +142,19 @@ def test_no_difference(old: dict[str, Any], new: dict[str, Any]) -> None:
         ({"envs": ["A=1"]}, {"envs": ["A=2"]}, {"envs": ("update", True)}),
         ({"envs": ["A=1"]}, {"envs": UNKNOWN}, {"envs": ("update", True)}),
         ({"image": "b"}, {"image": UNKNOWN}, {"image": ("update", True)}),
-        ({"command": ["a", "b"]}, {"command": ["b", "a"]}, {"command": ("update", True)}),
+        ({"command": ["a", "b"]}, {"command": ["a", "c"]}, {"command[1]": ("update", True)}),
+        ({"command": ["a"]}, {"command": ["a", UNKNOWN]}, {"command[1]": ("add", True)}),
+        ({"command": ["a", "b"]}, {"command": ["a"]}, {"command[1]": ("delete", True)}),
+        (
+            {"logOpts": {"a.b": "1", "c": "2"}},
+            {"logOpts": {"a.b": "3", "c": "2"}},
+            {'logOpts["a.b"]': ("update", True)},
+        ),
+        (
+            {"healthcheck": {"tests": ["CMD", "true"], "interval": "30s", **_REST_OF_A_CHECK}},
+            {"healthcheck": {"tests": ["CMD", "true"], "interval": UNKNOWN}},
+            {"healthcheck.interval": ("update", False)},
+        ),
         ({"dns": ["192.0.2.1"]}, {}, {"dns": ("delete", True)}),
         ({"mustRun": False}, {"mustRun": True}, {"mustRun": ("add", False)}),
         (
@@ -151,6 +166,11 @@ def test_no_difference(old: dict[str, Any], new: dict[str, Any]) -> None:
             {"mounts": [{"type": "volume", "source": "a", "target": "/a"}]},
             {"mounts": [{"type": "volume", "source": "b", "target": "/a"}]},
             {"mounts": ("update", True)},
+        ),
+        (
+            {"ports": [{"internal": 80, "external": 8080, "ip": "0.0.0.0", "protocol": "tcp"}]},
+            {"ports": [{"internal": 80, "external": 9090}, {"internal": 81}]},
+            {"ports[0].external": ("update", True), "ports[1]": ("add", True)},
         ),
     ],
 )
