@@ -253,8 +253,9 @@ class ContainerTarget(pulumi.ComponentResource):
         deployment = wanted.deployment
         image = self._images(wanted.name, wanted.service, wanted.key, SERVICE_PORT, deployment, wanted.parent)
         secrets = mark(wanted.settings.secrets)
-        running = pulumi.Output.all(image.revision, image.reference, secrets).apply(
-            lambda known: self._containers(wanted, _revision(wanted, known[0], known[2]), known[1])
+        # Not by the image's reference: in a preview of another image that is not known, and what runs it is.
+        running = pulumi.Output.all(image.revision, secrets).apply(
+            lambda known: self._containers(wanted, _revision(wanted, *known), image.reference)
         )
         endpoint = sdk.Endpoint(
             f"{wanted.name}-endpoint",
@@ -277,9 +278,9 @@ class ContainerTarget(pulumi.ComponentResource):
         )
         return running, endpoint
 
-    def _containers(self, wanted: _Wanted, revision: str, reference: str) -> _Running:
+    def _containers(self, wanted: _Wanted, revision: str, reference: pulumi.Output[str]) -> _Running:
         below = pulumi.ResourceOptions(parent=wanted.parent, provider=self._provider)
-        image = self._pulled_once(wanted.service, reference, below)
+        image: pulumi.Output[str] = reference.apply(lambda known: self._pulled_once(wanted.service, known, below).name)
         short = revision[:8]
         names = [
             f"{self._prefix}-{wanted.service}-{wanted.key}-{short}-{replica}"
@@ -302,7 +303,7 @@ class ContainerTarget(pulumi.ComponentResource):
         name: str,
         wanted: _Wanted,
         revision: str,
-        image: docker.RemoteImage,
+        image: pulumi.Output[str],
         secrets: _Secrets | None,
         opts: pulumi.ResourceOptions,
     ) -> docker.Container:
@@ -327,7 +328,7 @@ class ContainerTarget(pulumi.ComponentResource):
         return docker.Container(
             resource,
             name=name,
-            image=image.name,
+            image=image,
             envs=[f"{variable}={value}" for variable, value in sorted(environment.items())],
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=self._network.name)],
             volumes=volumes,
@@ -341,7 +342,7 @@ class ContainerTarget(pulumi.ComponentResource):
         )
 
     def _secrets(
-        self, name: str, place: str, wanted: _Wanted, image: docker.RemoteImage, opts: pulumi.ResourceOptions
+        self, name: str, place: str, wanted: _Wanted, image: pulumi.Output[str], opts: pulumi.ResourceOptions
     ) -> _Secrets:
         """A volume with a revision's secrets as files. A container that never runs has them put there: those that run
         have a read-only file system, to which nothing is uploaded."""
@@ -355,7 +356,7 @@ class ContainerTarget(pulumi.ComponentResource):
         filler = docker.Container(
             f"{name}-filler",
             name=place,
-            image=image.name,
+            image=image,
             start=False,
             must_run=False,
             network_mode="none",

@@ -23,7 +23,7 @@ from infra.config import (
 )
 from infra.plan import DeploymentPlan, EnvironmentPlan, ImagePlan, ModelReference, ServicePlan, StackPlan
 from provider.router.container import USER
-from tests.components.support import Recorder, declared
+from tests.components.support import Recorder, declared, previewing, unknown_inputs
 
 CONTAINER = "docker:index/container:Container"
 
@@ -215,6 +215,34 @@ def test_a_limit_changes_in_place_and_does_not_go() -> None:
 
     assert limited(cpu=1, memory_in_gb=1) == limited(cpu=2, memory_in_gb=3)
     assert len({limited(), limited(cpu=1), limited(memory_in_gb=1)}) == 3
+
+
+def test_a_preview_knows_the_containers_of_a_new_image_but_not_its_place(recorder: Recorder) -> None:
+    pulumi.runtime.set_config("slipway:token", "canary")
+    plan = a_plan(ContainerDeployment(port=8080, secrets={"token": SecretReference(secret="token")}))
+    declared(recorder, plan)
+    foreseen = previewing({"slipway:index:ServiceImage": ["reference", "digest"]})
+    declared(foreseen, plan)
+
+    short = revision(recorder)[:8]
+    assert unknown_inputs(foreseen) == {
+        f"mnist-default-{short}-0": {"image"},
+        f"mnist-default-{short}-secrets-filler": {"image"},
+        "mnist-default-endpoint": {"target.image"},
+    }
+    pulled = {name for name in recorder.registered if "mnist-pulled" in name}
+    assert set(recorder.registered) - set(foreseen.registered) == pulled, "which is named by its digest"
+
+
+def test_of_an_image_that_is_built_it_knows_no_revision() -> None:
+    recorder = previewing({"slipway:index:ServiceImage": ["reference", "digest", "revision"]})
+    declared(recorder, a_plan())
+
+    assert services(recorder) == {}, "they are named by it"
+    assert unknown_inputs(recorder) == {
+        "mnist-default-endpoint": {"target.containers", "target.image", "revision"},
+        "mnist-route": {"deployments[0].revision", "deployments[0].sockets"},
+    }
 
 
 def test_traffic_is_split_between_deployments(recorder: Recorder) -> None:

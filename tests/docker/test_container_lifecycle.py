@@ -4,6 +4,7 @@ engine, a real registry and a real router."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,21 @@ def test_what_runs_is_what_was_asked_for(deployed: StagedProject) -> None:
     assert int(found["Config"]["User"].split(":")[0]) >= 10_000
     assert list(found["NetworkSettings"]["Networks"]) == ["slipway-demo"]
     assert found["NetworkSettings"]["Ports"] == {"5001/tcp": None}, "the router alone is reached from outside"
+
+
+def test_a_preview_tells_what_changed_and_what_will_run(deployed: StagedProject) -> None:
+    before = deployed.outputs()["revision"]
+    change_code(deployed)
+
+    told = deployed.preview()
+    deployed.up()
+
+    after, (container,) = deployed.outputs()["revision"], deployed.containers()
+    assert re.search(r"~ score\.py: ", told), "why"
+    assert f'~ revision: "{before}" => "{after}"' in told
+    assert re.search(f'name +: "{container}"', told), "the container that came"
+    assert set(re.findall(r"(\w+) *: .*\[unknown\]", told)) == {"image"}, told
+    assert "::box-router" not in told, "it stays as it is"
 
 
 @pytest.mark.parametrize("change", [change_code, change_model, change_package, change_variable])
