@@ -10,9 +10,7 @@ import pytest
 
 from infra.config import ClusterRegistry
 from tests.components.support import Recorder, declared
-from tests.components.test_kubernetes_target import a_plan, inputs, objects, requests, secret_of
-
-__all__ = ["requests"]
+from tests.components.test_kubernetes_target import a_plan, inputs, objects, secret_of
 
 STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
 NAMESPACE = "models-registry"

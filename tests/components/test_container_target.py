@@ -9,6 +9,7 @@ from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime.mocks import MockResourceArgs
 
 from components.targets.container import duration
 from infra.config import (
@@ -230,7 +231,7 @@ def test_a_preview_knows_the_containers_of_a_new_image_but_not_its_place(recorde
         f"mnist-default-{short}-secrets-filler": {"image"},
         "mnist-default-endpoint": {"target.image"},
     }
-    pulled = {name for name in recorder.registered if "mnist-pulled" in name}
+    pulled = {name for name in recorder.registered if "mnist-default-pulled" in name}
     assert set(recorder.registered) - set(foreseen.registered) == pulled, "which is named by its digest"
 
 
@@ -259,6 +260,30 @@ def test_traffic_is_split_between_deployments(recorder: Recorder) -> None:
         "blue": ("Healthy", 90),
         "green": ("Healthy", 10),
     }
+
+
+def test_deployments_of_the_same_content_have_an_image_each(
+    recorder: Recorder, requests: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Recorder.new_resource
+
+    def with_its_place(recorder: Recorder, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        name, state = answer(recorder, args)
+        if args.typ == "slipway:index:ServiceImage":
+            state["reference"] = f"registry/{args.inputs['repository']}@sha256:123456789"
+        return name, state
+
+    monkeypatch.setattr(Recorder, "new_resource", with_its_place)
+    declared(recorder, a_plan(blue=a_deployment(weight=90), green=a_deployment(weight=10)))
+
+    pulled = {
+        f"mnist-{key}-pulled-12345678": f"registry/services/mnist/{key}@sha256:123456789" for key in ("blue", "green")
+    }
+    images = inputs(recorder, "docker:index/remoteImage:RemoteImage")
+    assert {name: item["name"] for name, item in images.items() if "pulled" in name} == pulled
+    assert {item["image"] for item in services(recorder).values()} == set(pulled.values())
+    before = [alias.spec.name for name in pulled for alias in requests[name].aliases]
+    assert before == ["mnist-pulled-12345678"], "one of them has the place of an image that was there before"
 
 
 def test_a_certificate_of_the_workspace_s_own(recorder: Recorder) -> None:

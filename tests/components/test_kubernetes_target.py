@@ -11,7 +11,6 @@ from typing import Any
 
 import pulumi
 import pytest
-from pulumi.runtime.mocks import MockMonitor
 
 from components import targets
 from components.targets.cluster_settings import IN_FLIGHT
@@ -118,20 +117,6 @@ def objects(recorder: Recorder) -> set[str]:
         for args in recorder.registered.values()
         if args.typ.startswith("kubernetes:")
     }
-
-
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the program asked the engine for, by name: parent and dependencies."""
-    kept: dict[str, Any] = {}
-    register = MockMonitor.RegisterResource
-
-    def keeping(monitor: MockMonitor, request: Any) -> Any:
-        kept[request.name] = request
-        return register(monitor, request)
-
-    monkeypatch.setattr(MockMonitor, "RegisterResource", keeping)
-    return kept
 
 
 def secret_of(request: Any, key: str) -> str:
