@@ -163,7 +163,7 @@ class Entry:
             labels=labels,
             image=image,
             backends={
-                key: cluster_router.Backend(self.behind[key].weight, backend.spec.apply(_address))
+                key: cluster_router.Backend(self.behind[key].weight, backend.assigned.apply(_address))
                 for key, backend in self._backends().items()
             },
             scoring_timeout_ms=self.settings.scoring_timeout_ms,
@@ -281,7 +281,7 @@ class Entry:
     def _node_port(self, front: ClusterObject) -> dict[str, Any]:
         if self.front.expose != "nodePort":
             return {}
-        return {"nodePort": front.spec.apply(lambda spec: spec["ports"][0].get("nodePort"))}
+        return {"nodePort": front.assigned.apply(lambda spec: spec["ports"][0].get("nodePort"))}
 
 
 def _address(spec: Mapping[str, Any]) -> str:

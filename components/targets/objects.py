@@ -57,6 +57,12 @@ class ClusterObject(pulumi.CustomResource):
         """Its name, once it is there."""
         return self.metadata.apply(lambda known: str(known["name"]))
 
+    @property
+    def assigned(self) -> pulumi.Output[Any]:
+        """`spec`, once the object is there. Before, a preview's dry run fills in what it makes up: an address that
+        another object may have by then."""
+        return pulumi.Output.all(self.id, self.spec).apply(lambda known: known[1])
+
 
 class ClusterProvider(pulumi.ProviderResource):
     """A cluster, by a context of a kubeconfig."""

@@ -51,14 +51,15 @@ class Recorder(pulumi_mocks.Mocks):
     """Keeps what was registered, and answers as the provider would."""
 
     def __init__(self, unknown: Mapping[str, Collection[str]] | None = None) -> None:
-        """`unknown`: outputs that nobody knows yet, by type."""
+        """`unknown`: outputs that nobody knows yet, by type; `id`: what is not there yet."""
         self.registered: dict[str, pulumi_mocks.MockResourceArgs] = {}
         self._unknown = unknown or {}
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.registered[f"{args.typ}::{args.name}"] = args
         unknown = dict.fromkeys(self._unknown.get(args.typ, ()), rpc.UNKNOWN)
-        return args.name, {**args.inputs, **OUTPUTS.get(args.typ, {}), **unknown}
+        name = "" if unknown.pop("id", None) is not None else args.name
+        return name, {**args.inputs, **OUTPUTS.get(args.typ, {}), **unknown}
 
     def call(self, args: pulumi_mocks.MockCallArgs) -> dict[str, Any]:
         raise AssertionError(f"no function is called here: {args.token}")

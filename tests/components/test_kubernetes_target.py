@@ -481,6 +481,14 @@ def test_a_preview_knows_all_of_a_pod_but_the_place_of_its_new_image(tmp_path: P
     }
 
 
+def test_what_a_dry_run_makes_up_of_a_service_is_not_known() -> None:
+    recorder = previewing({SERVICE: ["id"]})
+    declared(recorder, a_plan(**SPLIT))
+
+    unknown = unknown_inputs(recorder)
+    assert unknown["mnist-router-configuration"] == {"metadata.name", "data.haproxy.cfg"}
+
+
 def test_of_an_image_that_is_built_it_knows_no_revision_and_all_the_rest() -> None:
     recorder = previewing({"slipway:index:ServiceImage": ["reference", "digest", "revision"]})
     declared(recorder, a_plan())
