@@ -94,7 +94,7 @@ class Location:
         from provider.registry.address import parse
         from provider.registry.errors import RegistryDeniedError, RegistryError
 
-        if not parse(self.place).is_loopback:
+        if not parse(self.place).is_of_this_machine:
             return None
         try:
             self.registry(watch).check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -40,6 +41,12 @@ class Address:
     def is_loopback(self) -> bool:
         """Whether it is this machine."""
         return is_loopback(urlsplit(self.url).hostname or "")
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether its host is this machine now, by whatever address of it."""
+        host = urlsplit(self.url).hostname or ""
+        return is_loopback(host) or _leads_here(host)
 
     def full_name(self, name: str) -> str:
         """The repository `name` as the registry knows it: below the prefix, and Docker Hub's own in `library`."""
@@ -80,6 +87,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _leads_here(host: str) -> bool:
+    """What is sent to an address of this machine comes from that address. To connect for datagrams sends none."""
+    try:
+        for family, kind, protocol, _, where in socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(where)
+                if probe.getsockname()[0] == where[0]:
+                    return True
+    except OSError:
+        pass  # no such name, or no way to it
+    return False
 
 
 def check_name(name: str) -> str:
