@@ -60,6 +60,9 @@ class Route(Resource):
         "scoringTimeoutMs": Input("integer", required=False),
         # `name`, `revision`, `weight` in percent, and `sockets` (paths in the router) of each.
         "deployments": Input("list"),
+        # The ids of their containers, of which nothing is made: where another container takes the place of one, the
+        # router takes it back at its next check, which an update waits for.
+        "containers": Input("list", required=False),
     }
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:

@@ -636,6 +636,8 @@ class RouteArgs(TypedDict):
     """The scoring server's longest time for an answer, which the router waits for; 60,000 where it is not given."""
     deployments: pulumi.Input[Sequence[pulumi.Input[Mapping[str, Any]]]]
     """`name`, `revision`, `weight` in percent, and `sockets` (paths) of each; the weights add up to 100."""
+    containers: NotRequired[pulumi.Input[Sequence[pulumi.Input[str]]]]
+    """Ids of their containers: where another one takes the place of one, `up` ends once it answers."""
 
 
 class Route(_SlipwayResource):

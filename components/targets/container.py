@@ -146,6 +146,7 @@ class _Running:
     """The containers of one deployment."""
 
     names: pulumi.Output[Sequence[str]]
+    ids: pulumi.Output[Sequence[str]]
     sockets: Sequence[str]
     revision: str
 
@@ -296,7 +297,8 @@ class ContainerTarget(pulumi.ComponentResource):
             for replica, name in enumerate(names)
         ]
         made = pulumi.Output.all(*(container.name for container in containers))
-        return _Running(made, [_socket(name) for name in names], revision)
+        ids = pulumi.Output.all(*(container.id for container in containers))
+        return _Running(made, ids, [_socket(name) for name in names], revision)
 
     def _container(
         self,
@@ -459,10 +461,17 @@ class ContainerTarget(pulumi.ComponentResource):
                     }
                     for key, (containers, _) in running.items()
                 ],
+                "containers": pulumi.Output.all(*(_ids(containers) for containers, _ in running.values())).apply(
+                    lambda each: [one for ids in each for one in ids]
+                ),
             },
             # Traffic moves to what was verified.
             pulumi.ResourceOptions(parent=parent, depends_on=[endpoint for _, endpoint in running.values()]),
         )
+
+
+def _ids(containers: pulumi.Output[_Running]) -> pulumi.Output[Sequence[str]]:
+    return containers.apply(lambda known: known.ids)
 
 
 def _socket(container: str) -> str:

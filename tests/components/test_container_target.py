@@ -242,8 +242,16 @@ def test_of_an_image_that_is_built_it_knows_no_revision() -> None:
     assert services(recorder) == {}, "they are named by it"
     assert unknown_inputs(recorder) == {
         "mnist-default-endpoint": {"target.containers", "target.image", "revision"},
-        "mnist-route": {"deployments[0].revision", "deployments[0].sockets"},
+        "mnist-route": {"containers", "deployments[0].revision", "deployments[0].sockets"},
     }
+
+
+def test_a_route_follows_the_containers_behind_it(recorder: Recorder) -> None:
+    split = {"blue": a_deployment(weight=90, replicas=2), "green": a_deployment(weight=10)}
+    declared(recorder, a_plan(**split))
+    containers = recorder.registered["slipway:index:Route::mnist-route"].inputs["containers"]
+    assert len(containers) == 3
+    assert set(containers) == set(services(recorder)), "in the mocks, an id is the resource's name"
 
 
 def test_traffic_is_split_between_deployments(recorder: Recorder) -> None:
