@@ -283,14 +283,17 @@ def test_credentials_that_are_refused_are_no_drift(stack: ModelStack, proxy: Fau
 
 
 def test_models_together_keep_to_the_tier_s_number_of_uploads(tmp_path: Path, proxy: FaultyProxy, name: str) -> None:
-    running, most, lock = 0, 0, threading.Lock()
+    running, most, lock, both = 0, 0, threading.Lock(), threading.Event()
 
     def counts(handler: Handler) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+            if most == 2:
+                both.set()
         data = handler.body()
+        both.wait(60)  # the first one for another: each alone would be over before the next
         with lock:
             running -= 1
         handler.rfile = _Again(data, handler.rfile)  # type: ignore[assignment]
