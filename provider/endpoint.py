@@ -109,7 +109,7 @@ def _warn_of_lack(context: Context, service: str, cause: Cause | None) -> None:
         context.log.warning(f"service {service}: {cause.message}. What to do: {cause.hint}.")
 
 
-# -- verifying -------------------------------------------------------------------------------------------
+# -- verifying ---------------------------------------------------------------------------------------------------------
 
 
 async def _logged(context: Context, state: Properties | None, news: Properties) -> Properties:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pulumi.provider.experimental import provider as api
 
 from provider import process
-from provider.process import ServedProvider, detailed
-from provider.resource import Change, Resource, ResourceError, check_declared
+from provider.process import ServedProvider, diff_response, property_of
+from provider.resource import Resource, ResourceError, check_declared
 from provider.start import START
 from provider.values import secret_names, to_plain_map, to_values
 
@@ -55,7 +55,8 @@ class SlipwayProvider(ServedProvider):
         resource = self._resource(request.type)
         changes = resource.diff(to_plain_map(request.old_state), to_plain_map(request.new_inputs))
         ignored = set(request.ignore_changes)
-        return _diff_response([change for change in changes if change.path not in ignored])
+        kept = [change for change in changes if change.path not in ignored]
+        return diff_response(kept, (property_of(change.path) for change in kept if change.replaces))
 
     async def create(self, request: api.CreateRequest) -> api.CreateResponse:
         resource = self._resource(request.type)
@@ -85,19 +86,6 @@ class SlipwayProvider(ServedProvider):
     async def delete(self, request: api.DeleteRequest) -> None:
         resource = self._resource(request.type)
         await resource.delete(self._context(request.urn), request.resource_id, to_plain_map(request.properties))
-
-
-def _diff_response(changes: list[Change]) -> api.DiffResponse:
-    return api.DiffResponse(
-        changes=bool(changes),
-        replaces=sorted({_top_level(change.path) for change in changes if change.replaces}),
-        diffs=sorted({_top_level(change.path) for change in changes}),
-        detailed_diff=detailed(changes),
-    )
-
-
-def _top_level(path: str) -> str:
-    return path.split(".")[0].split("[")[0]
 
 
 def main(resources: Sequence[Resource], argv: Sequence[str]) -> None:

@@ -45,9 +45,24 @@ _KINDS = {
 }
 
 
-def detailed(changes: Iterable[Change]) -> dict[str, api.PropertyDiff]:
-    """Changes as the engine takes them: by path."""
-    return {c.path: api.PropertyDiff(_KINDS[c.kind, c.replaces], c.of_input) for c in changes}
+def property_of(path: str) -> str:
+    """The property that a path leads into."""
+    return path.partition(".")[0].partition("[")[0]
+
+
+def diff_response(
+    changes: Sequence[Change], replaces: Iterable[str], *, delete_before_replace: bool = False
+) -> api.DiffResponse:
+    """Changes as the engine takes them. `replaces` names those that need another resource; before that one is made,
+    the old one goes where `delete_before_replace` says so."""
+    needed = sorted(set(replaces))
+    return api.DiffResponse(
+        changes=bool(changes),
+        replaces=needed,
+        diffs=sorted({property_of(change.path) for change in changes}),
+        detailed_diff={c.path: api.PropertyDiff(_KINDS[c.kind, c.replaces], c.of_input) for c in changes},
+        delete_before_replace=delete_before_replace and bool(needed),
+    )
 
 
 class UnreadyError(ResourceError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from provider.kubernetes.cluster import ApiError, Cluster, ForbiddenError, check_cluster, cluster_of, path_in
-from provider.kubernetes.objects import Object, part
+from provider.kubernetes.objects import MANAGED_BY, Object, part
 from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
@@ -145,8 +145,8 @@ def _look(cluster: Cluster, news: Properties) -> _Found | None:
 
 
 def _is_ours(scaler: Object) -> bool:
-    labels = part(scaler, "metadata", "labels") or {}
-    return bool(labels.get("app.kubernetes.io/managed-by") == "slipway")
+    labels: Object = part(scaler, "metadata", "labels") or {}
+    return labels.items() >= MANAGED_BY.items()
 
 
 def _is_of_an_autoscaler(entry: Object) -> bool:

@@ -19,8 +19,8 @@ from airgap.docker.remote_image import RemoteImage
 from airgap.docker.resources import DockerResource
 from airgap.docker.volume import Volume
 from provider import process
-from provider.process import ServedProvider, detailed
-from provider.resource import Change, ResourceError
+from provider.process import ServedProvider, diff_response, property_of
+from provider.resource import ResourceError
 from provider.values import secret_names, to_plain_map, to_values
 
 VERSION = "5.2.0"
@@ -92,11 +92,10 @@ class DockerProvider(ServedProvider):
     async def diff(self, request: api.DiffRequest) -> api.DiffResponse:
         resource = self._resource(request.type)
         changes = resource.diff(to_plain_map(request.old_state), to_plain_map(request.new_inputs))
-        ignored = {_property(path) for path in request.ignore_changes}
-        return _diff_response(
-            [change for change in changes if _property(change.path) not in ignored],
-            resource.schema.delete_before_replace,
-        )
+        ignored = {property_of(path) for path in request.ignore_changes}
+        kept = [change for change in changes if property_of(change.path) not in ignored]
+        replaces = (change.path for change in kept if change.replaces)
+        return diff_response(kept, replaces, delete_before_replace=resource.schema.delete_before_replace)
 
     async def create(self, request: api.CreateRequest) -> api.CreateResponse:
         resource = self._resource(request.type)
@@ -143,22 +142,6 @@ async def _run(operation: Any, *arguments: Any) -> Any:
         raise ResourceError(f"the Docker engine refused: {error.explanation or error}") from error
     except (sdk.DockerException, sdk.RequestException) as error:
         raise ResourceError(f"the connection to the Docker engine failed: {error}") from error
-
-
-def _property(path: str) -> str:
-    """The property that a path leads into."""
-    return path.partition(".")[0].partition("[")[0]
-
-
-def _diff_response(changes: list[Change], delete_before_replace: bool) -> api.DiffResponse:
-    replaces = sorted(change.path for change in changes if change.replaces)
-    return api.DiffResponse(
-        changes=bool(changes),
-        replaces=replaces,
-        diffs=sorted({_property(change.path) for change in changes}),
-        detailed_diff=detailed(changes),
-        delete_before_replace=delete_before_replace and bool(replaces),
-    )
 
 
 def main(argv: Sequence[str]) -> None:

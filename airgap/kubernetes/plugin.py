@@ -17,8 +17,8 @@ from airgap.kubernetes.operations import Made, Target
 from airgap.kubernetes.replacement import Rules
 from airgap.kubernetes.settings import Settings
 from provider import process
-from provider.process import ServedProvider, UnreadyError, detailed
-from provider.resource import Change, Context, ResourceError
+from provider.process import ServedProvider, UnreadyError, diff_response
+from provider.resource import Context, ResourceError
 from provider.values import is_known, to_plain_map
 
 VERSION = "4.34.2"
@@ -81,7 +81,8 @@ class KubernetesProvider(ServedProvider):
         stays = mutable.get(kind.name, False) and live.get("immutable") is not True
         rules = Rules.of(kind, data_stays=stays, is_patch=objects.is_patch(news, request.type))
         changes = difference.changes(old, new, rules, request.ignore_changes)
-        return _diff_response(changes, _same_name(live, new))
+        replaces = (change.path for change in changes if change.replaces)
+        return diff_response(changes, replaces, delete_before_replace=_same_name(live, new))
 
     async def create(self, request: api.CreateRequest) -> api.CreateResponse:
         inputs = objects.to_api(to_plain_map(request.properties))
@@ -238,17 +239,6 @@ def _same_name(live: Object, new: Object) -> bool:
     place = objects.namespace_of(live) or "default"
     return bool(
         given and objects.name_of(new) == objects.name_of(live) and (objects.namespace_of(new) or "default") == place
-    )
-
-
-def _diff_response(changes: list[Change], same_name: bool) -> api.DiffResponse:
-    replaces = sorted(change.path for change in changes if change.replaces)
-    return api.DiffResponse(
-        changes=bool(changes),
-        replaces=replaces,
-        diffs=sorted({change.path.partition(".")[0].partition("[")[0] for change in changes}),
-        detailed_diff=detailed(changes),
-        delete_before_replace=bool(replaces) and same_name,
     )
 
 

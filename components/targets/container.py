@@ -169,7 +169,6 @@ class ContainerTarget(pulumi.ComponentResource):
         self._workspace = args["workspace"]
         self._bind = args.get("bind")
         self._images = args["images"]
-        self._pulled: dict[str, docker.RemoteImage] = {}
         self._renamed: set[str] = set()
         engine = {"host": args["host"], "certPath": args.get("cert_path")}
         self._engine = {key: value for key, value in engine.items() if value is not None}
@@ -282,7 +281,7 @@ class ContainerTarget(pulumi.ComponentResource):
 
     def _containers(self, wanted: _Wanted, revision: str, reference: pulumi.Output[str]) -> _Running:
         below = pulumi.ResourceOptions(parent=wanted.parent, provider=self._provider)
-        image: pulumi.Output[str] = reference.apply(lambda known: self._pulled_once(wanted, known, below).name)
+        image: pulumi.Output[str] = reference.apply(lambda known: self._pulled(wanted, known, below).name)
         short = revision[:8]
         names = [
             f"{self._prefix}-{wanted.service}-{wanted.key}-{short}-{replica}"
@@ -417,20 +416,18 @@ class ContainerTarget(pulumi.ComponentResource):
             names.append(self._bind)
         return list(dict.fromkeys(name for name in names if name))
 
-    def _pulled_once(self, wanted: _Wanted, reference: str, opts: pulumi.ResourceOptions) -> docker.RemoteImage:
-        """The image on the host; one resource for all that run it: where that goes, the image goes too."""
-        if reference not in self._pulled:
-            short = reference.rpartition(":")[2][:8]
-            # Its name before deployments had one each: deployments of the same content have images of the same digest.
-            before = f"{wanted.service}-pulled-{short}"
-            aliases = [] if before in self._renamed else [pulumi.Alias(name=before)]
-            self._renamed.add(before)
-            self._pulled[reference] = docker.RemoteImage(
-                f"{wanted.name}-pulled-{short}",
-                name=reference,
-                opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=aliases)),
-            )
-        return self._pulled[reference]
+    def _pulled(self, wanted: _Wanted, reference: str, opts: pulumi.ResourceOptions) -> docker.RemoteImage:
+        """A deployment's image on the host, one for all its containers: where the resource goes, the image goes too."""
+        short = reference.rpartition(":")[2][:8]
+        # Its name before deployments had one each: deployments of the same content have images of the same digest.
+        before = f"{wanted.service}-pulled-{short}"
+        aliases = [] if before in self._renamed else [pulumi.Alias(name=before)]
+        self._renamed.add(before)
+        return docker.RemoteImage(
+            f"{wanted.name}-pulled-{short}",
+            name=reference,
+            opts=pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(aliases=aliases)),
+        )
 
     def _route(
         self,

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import pulumi
 
+from provider.kubernetes.objects import MANAGED_BY
+
 SKIP_AWAIT: Final = {"pulumi.com/skipAwait": "true"}
 """An annotation: whether the object works is not the plugin's to wait for."""
 AWAITED: Final = {"pulumi.com/timeoutSeconds": "300"}
@@ -100,7 +102,7 @@ class Place:
     @property
     def labels(self) -> dict[str, str]:
         """Of everything that is made here."""
-        return {"app.kubernetes.io/part-of": self.workspace, "app.kubernetes.io/managed-by": "slipway"}
+        return {"app.kubernetes.io/part-of": self.workspace, **MANAGED_BY}
 
     def labels_of(self, service: str, component: str | None = None) -> dict[str, str]:
         """Of what belongs to a service, and to one of its deployments or its router."""

@@ -14,6 +14,8 @@ Object = Mapping[str, Any]
 
 REVISION = "slipway/revision"
 """The annotation of pods that names the revision they run."""
+MANAGED_BY = {"app.kubernetes.io/managed-by": "slipway"}
+"""The label of everything that a stack makes."""
 GRACE_SECONDS = 10.0
 """How long something may be wrong that often mends itself, before it counts as known to be in vain."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,11 @@ from provider.cluster_volume import ASKED, ClusterVolume
 from provider.resource import Context, Failure, ResourceError
 from provider.values import UNKNOWN
 from tests import operations
-from tests.unit.kubernetes.api_server import ApiServer, refusal, serving
+from tests.unit.kubernetes.api_server import ApiServer, refusal
 
 GIB = 2**30
 CLAIM = "/api/v1/namespaces/demo-registry/persistentvolumeclaims/data"
 STORAGE_CLASS = "/apis/storage.k8s.io/v1/storageclasses/standard"
-
-
-@pytest.fixture
-def api() -> Iterator[ApiServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

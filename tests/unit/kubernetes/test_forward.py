@@ -21,7 +21,7 @@ from provider.location import Location, way_problems
 from provider.registry import forwarded
 from provider.registry.errors import RegistryDeniedError, RegistryUnavailableError
 from provider.registry.patience import Patience
-from tests.unit.kubernetes.api_server import ApiServer, refusal, serving, write_kubeconfig
+from tests.unit.kubernetes.api_server import ApiServer, refusal, write_kubeconfig
 
 POD = "/api/v1/namespaces/demo-registry/pods/slipway-registry-0/portforward"
 SET = "/apis/apps/v1/namespaces/demo-registry/statefulsets/slipway-registry"
@@ -84,12 +84,6 @@ def connection(forwarder: Forwarder, tmp_path: Path) -> Iterator[socket.socket]:
     with connect(cluster, "demo-registry", "slipway-registry-0", 5000) as made:
         accepting.join()
         yield made
-
-
-@pytest.fixture
-def api() -> Iterator[ApiServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

@@ -29,12 +29,6 @@ PODS = "/api/v1/namespaces/models/pods"
 
 
 @pytest.fixture
-def api() -> Iterator[ApiServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
 def cluster(api: ApiServer, tmp_path: Path) -> Cluster:
     return Cluster(find(str(api.kubeconfig(tmp_path)), None))
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from provider.endpoint import Endpoint
-from provider.kubernetes import cluster as connecting
 from provider.kubernetes import looking, scaling
 from provider.kubernetes import target as kubernetes
 from provider.kubernetes.target import KubernetesTarget
@@ -21,7 +19,7 @@ from provider.target import Observation
 from provider.values import UNKNOWN, Properties
 from tests.operations import Lines, context
 from tests.unit.kubernetes import objects
-from tests.unit.kubernetes.api_server import ApiServer, items, refusal, serving
+from tests.unit.kubernetes.api_server import ApiServer, items, refusal
 from tests.unit.kubernetes.objects import deployment, event, node, pod, replica_set, status, unscheduled
 
 CORE, APPS = "/api/v1/namespaces/models", "/apis/apps/v1/namespaces/models"
@@ -31,27 +29,6 @@ LOOP = status(
     restarts=1,
     last={"exitCode": 7, "finishedAt": objects.ago(3), "startedAt": objects.ago(5)},
 )
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
-    monkeypatch.setattr(connecting.Cluster, "now", lambda _: objects.NOW)
-    monkeypatch.setattr(looking, "_STARTED", datetime.now(UTC) - timedelta(hours=1))
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def inputs(api: ApiServer, tmp_path: Path) -> Properties:
-    place = {
-        "kind": "kubernetes",
-        "cluster": {"kubeconfig": str(api.kubeconfig(tmp_path))},
-        "namespace": "models",
-        "service": "mnist",
-        "deployment": "mnist",
-        "port": 5001,
-    }
-    return {"target": place, "revision": "r2", "timeoutSeconds": 20}
 
 
 def holds(api: ApiServer, of: Any, *pods: Any, refused: str = "") -> None:
@@ -230,7 +207,7 @@ def test_a_cluster_that_is_away_is_a_state_of_a_refresh(api: ApiServer, inputs: 
 
 
 @pytest.fixture
-def later(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def later(at_now: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this process had begun after all that happened."""
     monkeypatch.setattr(looking, "_STARTED", datetime.now(UTC))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from provider.replica_ownership import ReplicaOwnership
 from provider.resource import ResourceError
 from provider.values import UNKNOWN, Properties
 from tests.operations import Lines, context
-from tests.unit.kubernetes.api_server import ApiServer, items, refusal, serving
+from tests.unit.kubernetes.api_server import ApiServer, items, refusal
 from tests.unit.kubernetes.objects import Object, deployment
 
 TYPE = "slipway:index:ReplicaOwnership"
@@ -29,12 +28,6 @@ LEFT = {
     "fieldsV1": {"f:spec": {"f:replicas": {}}},
 }
 SCALED_BY_HAND = {**LEFT, "manager": "kubectl"}
-
-
-@pytest.fixture
-def api() -> Iterator[ApiServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

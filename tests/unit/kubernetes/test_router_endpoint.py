@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provider.kubernetes import cluster as connecting
-from provider.kubernetes import looking
 from provider.resource import ResourceError
 from provider.router_endpoint import RouterEndpoint
 from provider.values import UNKNOWN, Properties
 from tests.operations import Lines, context
 from tests.unit.kubernetes import objects
-from tests.unit.kubernetes.api_server import ApiServer, items, serving
+from tests.unit.kubernetes.api_server import ApiServer, items
 from tests.unit.kubernetes.objects import deployment, pod, replica_set, status
 
 CORE, APPS = "/api/v1/namespaces/models", "/apis/apps/v1/namespaces/models"
 TYPE = "slipway:index:RouterEndpoint"
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
-    monkeypatch.setattr(connecting.Cluster, "now", lambda _: objects.NOW)
-    monkeypatch.setattr(looking, "_STARTED", datetime.now(UTC) - timedelta(hours=1))
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def inputs(api: ApiServer, tmp_path: Path) -> Properties:
-    place = {
-        "kind": "kubernetes",
-        "cluster": {"kubeconfig": str(api.kubeconfig(tmp_path))},
-        "namespace": "models",
-        "service": "mnist",
-        "deployment": "mnist",
-        "port": 9000,
-    }
-    return {"target": place, "revision": "r2", "timeoutSeconds": 20}
 
 
 def holds(api: ApiServer, of: Any, *pods: Any) -> None:
