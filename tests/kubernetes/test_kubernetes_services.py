@@ -42,7 +42,7 @@ def test_a_service_comes_up_answers_and_leaves_nothing(project: ClusterProject) 
     assert outputs["scoringUri"] == f"http://echo.{project.namespace}.svc/score"
     (pod,) = project.pods()
     assert pod.metadata.annotations["slipway/revision"] == outputs["revision"]
-    project.wait_for(outputs["revision"], outputs["primaryKey"])
+    project.wait_for(outputs["revision"], key=outputs["primaryKey"])
     status, answer, revision = send(project.address, 1, outputs["primaryKey"])
     assert (status, answer) == (200, {"read": "canary", "given": "1"})
     assert revision == outputs["revision"]
@@ -100,7 +100,7 @@ def test_deployments_share_the_traffic_over_tls(project: ClusterProject) -> None
     where, authority = project.address, outputs["caCertificate"]
 
     revisions = {name: item["revision"] for name, item in outputs["deployments"].items()}
-    project.wait_for(revisions["blue"], authority=authority)
+    project.wait_for(*revisions.values(), authority=authority)
     answers = [send(where, 1, authority=authority)[2] for _ in range(40)]
     assert set(answers) == set(revisions.values())
     # Each of the two pods of the router takes turns exactly, and which of them gets a request is chance.
