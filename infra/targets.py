@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from components.targets.cluster_settings import AutoScaling, KubernetesSettings, PullAccess
     from components.targets.container import ContainerSettings
     from components.targets.pods import Placement
+    from components.targets.server_settings import Liveness
 
 Secret = Callable[[SecretReference | None], "pulumi.Output[str] | None"]
 
@@ -245,20 +246,10 @@ def container_settings(
 
     return ContainerSettings(
         host=host_name(deployment, target),
-        tls=deployment.ssl_enabled,
-        certificate=secret(deployment.ssl_cert),
-        private_key=secret(deployment.ssl_key),
         authority=authority() if deployment.ssl_enabled and deployment.ssl_cert is None else None,
-        auth=deployment.auth_enabled,
-        primary_key=secret(deployment.primary_key),
-        secondary_key=secret(deployment.secondary_key),
         gpus=deployment.gpu_cores,
         devices=tuple(target.devices[device] for device in deployment.devices),
-        secrets={name: _known(secret(reference)) for name, reference in deployment.secrets.items()},
-        scoring_timeout_ms=deployment.scoring_timeout_ms,
-        max_concurrent_requests=deployment.max_concurrent_requests_per_container,
-        max_queue_wait_ms=deployment.max_queue_wait_ms,
-        **_liveness(deployment.liveness_probe_requirements),
+        **_server_settings(deployment, secret),
     )
 
 
@@ -270,32 +261,33 @@ def kubernetes_settings(
 ) -> KubernetesSettings:
     """What a service asks of a cluster, in that target's words."""
     from components.targets.cluster_settings import KubernetesSettings
-    from components.targets.pods import Liveness
 
-    probe = deployment.liveness_probe_requirements
     elsewhere = target.gateway is not None or target.cert_manager is not None or deployment.ssl_cert is not None
     return KubernetesSettings(
         host=clusters.host_name(deployment, target),
-        tls=deployment.ssl_enabled,
-        certificate=secret(deployment.ssl_cert),
-        private_key=secret(deployment.ssl_key),
         authority=authority() if deployment.ssl_enabled and not elsewhere else None,
-        auth=deployment.auth_enabled,
-        primary_key=secret(deployment.primary_key),
-        secondary_key=secret(deployment.secondary_key),
         scaling=_scaling(deployment),
         extended=_extended(deployment, target),
-        secrets={name: _known(secret(reference)) for name, reference in deployment.secrets.items()},
-        scoring_timeout_ms=deployment.scoring_timeout_ms,
-        max_concurrent_requests=deployment.max_concurrent_requests_per_container,
-        max_queue_wait_ms=deployment.max_queue_wait_ms,
-        liveness=Liveness()
-        if probe is None
-        else Liveness(
-            probe.period_seconds, probe.timeout_seconds, probe.failure_threshold, probe.initial_delay_seconds
-        ),
         priority_class=deployment.priority_class_name,
+        **_server_settings(deployment, secret),
     )
+
+
+def _server_settings(deployment: ContainerDeployment | KubernetesDeployment, secret: Secret) -> dict[str, Any]:
+    """What both say alike: fields of `ServerSettings`."""
+    return {
+        "tls": deployment.ssl_enabled,
+        "certificate": secret(deployment.ssl_cert),
+        "private_key": secret(deployment.ssl_key),
+        "auth": deployment.auth_enabled,
+        "primary_key": secret(deployment.primary_key),
+        "secondary_key": secret(deployment.secondary_key),
+        "secrets": {name: _known(secret(reference)) for name, reference in deployment.secrets.items()},
+        "scoring_timeout_ms": deployment.scoring_timeout_ms,
+        "max_concurrent_requests": deployment.max_concurrent_requests_per_container,
+        "max_queue_wait_ms": deployment.max_queue_wait_ms,
+        "liveness": _liveness(deployment.liveness_probe_requirements),
+    }
 
 
 def _scaling(deployment: KubernetesDeployment) -> AutoScaling | None:
@@ -330,19 +322,17 @@ def host_name(deployment: ContainerDeployment, target: config.ContainerTarget) -
     return deployment.cname
 
 
-def _liveness(probe: LivenessProbe | None) -> dict[str, Any]:
-    from components.targets.container import Liveness
+def _liveness(probe: LivenessProbe | None) -> Liveness:
+    from components.targets.server_settings import Liveness
 
     if probe is None:
-        return {}
-    return {
-        "liveness": Liveness(
-            period=probe.period_seconds,
-            timeout=probe.timeout_seconds,
-            failures=probe.failure_threshold,
-            initial_delay=probe.initial_delay_seconds,
-        )
-    }
+        return Liveness()
+    return Liveness(
+        period=probe.period_seconds,
+        timeout=probe.timeout_seconds,
+        failures=probe.failure_threshold,
+        initial_delay=probe.initial_delay_seconds,
+    )
 
 
 def _known(value: pulumi.Output[str] | None) -> pulumi.Output[str]:

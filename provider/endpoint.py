@@ -21,7 +21,7 @@ from provider.deployment_log import remembered
 from provider.kubernetes.target import KubernetesTarget, foreseen
 from provider.local.probe import Answer, NoAnswerError
 from provider.local.target import LocalTarget
-from provider.resource import Change, Context, Failure, Input, Resource, ResourceError, declared_changes
+from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.sample_request import content_type
 from provider.story import story
 from provider.target import Observation, Target
@@ -54,6 +54,7 @@ class Endpoint(Resource):
         "timeoutSeconds": Input("integer", required=False, silent=True),
         "models": Input("list", required=False, silent=True),
     }
+    sound: ClassVar[tuple[str, str | bool] | None] = ("state", "Healthy")
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         kind = news["target"].get("kind", UNKNOWN) if news["target"] is not UNKNOWN else UNKNOWN
@@ -63,12 +64,6 @@ class Endpoint(Resource):
         if seconds is not None and seconds is not UNKNOWN and seconds < 1:
             return news, [Failure("timeoutSeconds", f"must be at least 1, not {seconds}")]
         return news, [] if kind is UNKNOWN else KINDS[kind].check(news)
-
-    def diff(self, state: Properties, news: Properties) -> list[Change]:
-        changes = declared_changes(self.inputs, state, news)
-        if not changes and state.get("state") != "Healthy":
-            return [Change("state", "update", of_input=False)]
-        return changes
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if context.preview:

@@ -22,7 +22,7 @@ from provider.kubernetes.cluster import Cluster, cluster_of, path_in
 from provider.kubernetes.objects import Object, Verdict, number, part
 from provider.kubernetes.refusals import refused_one
 from provider.location import Location, way_problems
-from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
+from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.story import story
 from provider.values import Properties
 
@@ -48,15 +48,10 @@ class RegistryEndpoint(Resource):
         "timeoutSeconds": Input("integer", required=False, silent=True),
     }
     secrets: ClassVar[Collection[str]] = ("password",)
+    sound: ClassVar[tuple[str, str | bool] | None] = ("state", _SERVING)
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         return news, way_problems(news)
-
-    def diff(self, state: Properties, news: Properties) -> list[Change]:
-        changes = super().diff(state, news)
-        if not changes and state.get("state") != _SERVING:
-            return [Change("state", "update", of_input=False)]
-        return changes
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if not context.preview:

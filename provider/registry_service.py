@@ -19,7 +19,7 @@ from provider.registry.address import is_loopback
 from provider.registry_host import host, webhooks
 from provider.registry_host.host import Pair
 from provider.registry_host.spec import LOOPBACK, Spec
-from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
+from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
 P = ParamSpec("P")
@@ -57,15 +57,10 @@ class RegistryService(Resource):
         "webhookLimit": Input("integer", required=False, silent=True),
     }
     secrets: ClassVar[Collection[str]] = ("password", "privateKey")
+    sound: ClassVar[tuple[str, str | bool] | None] = ("state", "Serving")
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         return news, await asyncio.to_thread(_failures, news)
-
-    def diff(self, state: Properties, news: Properties) -> list[Change]:
-        changes = super().diff(state, news)
-        if state.get("state") != "Serving" and not changes:
-            return [Change("state", "update", of_input=False)]
-        return changes
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if context.preview:

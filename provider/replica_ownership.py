@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from provider.kubernetes.cluster import ApiError, Cluster, ForbiddenError, check_cluster, cluster_of, path_in
 from provider.kubernetes.objects import MANAGED_BY, Object, part
-from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
+from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties, is_known
 
 _APPS, _AUTOSCALING = "apps/v1", "autoscaling/v2"
@@ -51,15 +51,10 @@ class ReplicaOwnership(Resource):
         "namespace": Input("string"),
         "deployment": Input("string"),
     }
+    sound: ClassVar[tuple[str, str | bool] | None] = ("owned", True)
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         return news, check_cluster(news["cluster"])
-
-    def diff(self, state: Properties, news: Properties) -> list[Change]:
-        changes = super().diff(state, news)
-        if not changes and state.get("owned") is not True:
-            return [Change("owned", "update", of_input=False)]
-        return changes
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         """`owned` is not known in a preview that finds something in the way: what is made of it, such as a number of

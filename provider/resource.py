@@ -97,6 +97,8 @@ class Resource(ABC):
     inputs: ClassVar[Mapping[str, Input]]
     secrets: ClassVar[Collection[str]] = ()
     """Inputs and outputs that are secret whatever the program says."""
+    sound: ClassVar[tuple[str, str | bool] | None] = None
+    """The output by which the resource is as it should be, and its value then. An update is to mend any other one."""
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         """Checks `news` (may hold `UNKNOWN`) and completes it. Reads only; called in previews too.
@@ -105,8 +107,13 @@ class Resource(ABC):
         return news, []
 
     def diff(self, state: Properties, news: Properties) -> list[Change]:
-        """The differences between the stored state and `news`. Pure."""
-        return declared_changes(self.inputs, state, news)
+        """The differences between the stored state and `news`; where there is none, what is not `sound`. Pure."""
+        changes = declared_changes(self.inputs, state, news)
+        if not changes and self.sound is not None:
+            name, value = self.sound
+            if state.get(name) != value:
+                return [Change(name, "update", of_input=False)]
+        return changes
 
     @abstractmethod
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:

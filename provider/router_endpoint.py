@@ -13,7 +13,7 @@ from typing import ClassVar
 from provider import rollout
 from provider.condition import Condition
 from provider.kubernetes.target import KubernetesTarget
-from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
+from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.story import story
 from provider.values import UNKNOWN, Properties
 
@@ -32,15 +32,10 @@ class RouterEndpoint(Resource):
         "revision": Input("string"),
         "timeoutSeconds": Input("integer", required=False, silent=True),
     }
+    sound: ClassVar[tuple[str, str | bool] | None] = ("state", _HEALTHY)
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         return news, [] if news["target"] is UNKNOWN else KubernetesTarget.check(news)
-
-    def diff(self, state: Properties, news: Properties) -> list[Change]:
-        changes = super().diff(state, news)
-        if not changes and state.get("state") != _HEALTHY:
-            return [Change("state", "update", of_input=False)]
-        return changes
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if context.preview:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pulumi
 
-from components.targets.pods import Liveness, thousandths
-from provider import sdk
+from components.targets.pods import thousandths
+from components.targets.server_settings import ServerSettings
 
 IN_FLIGHT: Final = "slipway_requests_in_flight"
 """The scoring server's own name for the requests that it has read and not answered."""
@@ -74,40 +74,12 @@ class AutoScaling:
 
 
 @dataclass(frozen=True)
-class KubernetesSettings:
+class KubernetesSettings(ServerSettings):
     """What only this kind of target knows of a service."""
 
-    host: str | None = None
-    """Its host name, for clients outside the cluster."""
-    tls: bool = False
-    certificate: pulumi.Input[str] | None = None
-    """PEM chain; by default one of cert-manager or of the workspace's authority."""
-    private_key: pulumi.Input[str] | None = None
-    authority: sdk.CertificateAuthority | None = None
-    """Signs the certificate where none is given, and no cert-manager makes one."""
-    auth: bool = False
-    """Whether clients have to send a key."""
-    primary_key: pulumi.Input[str] | None = None
-    """By default one that is generated."""
-    secondary_key: pulumi.Input[str] | None = None
     scaling: AutoScaling | None = None
     """In the place of the deployments' replicas."""
     extended: Mapping[str, int] = field(default_factory=dict)
     """How many of each extended resource a pod gets."""
-    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
-    """Files below /run/secrets, by name."""
-    scoring_timeout_ms: int = 60_000
-    max_concurrent_requests: int | None = None
-    max_queue_wait_ms: int | None = None
-    liveness: Liveness = field(default_factory=Liveness)
     priority_class: str | None = None
     """By default the target's."""
-
-    def environment(self) -> dict[str, str]:
-        """What the scoring server is told of it."""
-        settings = {
-            "SCORING_TIMEOUT_MS": self.scoring_timeout_ms,
-            "SLIPWAY_MAX_CONCURRENT_REQUESTS": self.max_concurrent_requests,
-            "SLIPWAY_MAX_QUEUE_WAIT_MS": self.max_queue_wait_ms,
-        }
-        return {name: str(value) for name, value in settings.items() if value is not None}

@@ -14,7 +14,7 @@ import hashlib
 import ipaddress
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ import pulumi_docker as docker
 
 from components.targets.base import STATES, Deployed, Deployment, ImageSource, Service
 from components.targets.secrets import access_keys, mark
+from components.targets.server_settings import Liveness, ServerSettings
 from provider import sdk
 from provider.router import container as router
 
@@ -44,53 +45,13 @@ _LIVES = (
 
 
 @dataclass(frozen=True)
-class Liveness:
-    """How the engine looks whether a container lives. Times in seconds."""
-
-    period: int = 30
-    timeout: int = 5
-    failures: int = 3
-    initial_delay: int | None = None
-    """By default as long as the service may take to start."""
-
-
-@dataclass(frozen=True)
-class ContainerSettings:
+class ContainerSettings(ServerSettings):
     """What only this kind of target knows of a service."""
 
-    host: str | None = None
-    """The host name in the service's URIs and certificate; by default the engine's host."""
-    tls: bool = False
-    """Whether clients reach it over TLS."""
-    certificate: pulumi.Input[str] | None = None
-    """PEM chain; by default one of the workspace's authority."""
-    private_key: pulumi.Input[str] | None = None
-    authority: sdk.CertificateAuthority | None = None
-    """Signs the certificate where none is given."""
-    auth: bool = False
-    """Whether clients have to send a key."""
-    primary_key: pulumi.Input[str] | None = None
-    """By default one that is generated."""
-    secondary_key: pulumi.Input[str] | None = None
     gpus: int = 0
     """GPUs that each container sees."""
     devices: Sequence[str] = ()
     """Paths of devices on the host."""
-    secrets: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
-    """Files below /run/secrets, by name."""
-    scoring_timeout_ms: int = 60_000
-    max_concurrent_requests: int | None = None
-    max_queue_wait_ms: int | None = None
-    liveness: Liveness = field(default_factory=Liveness)
-
-    def environment(self) -> dict[str, str]:
-        """What the scoring server is told of it."""
-        settings = {
-            "SCORING_TIMEOUT_MS": self.scoring_timeout_ms,
-            "SLIPWAY_MAX_CONCURRENT_REQUESTS": self.max_concurrent_requests,
-            "SLIPWAY_MAX_QUEUE_WAIT_MS": self.max_queue_wait_ms,
-        }
-        return {name: str(value) for name, value in settings.items() if value is not None}
 
 
 class ContainerTargetArgs(TypedDict):

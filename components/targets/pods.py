@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import pulumi
 
+from components.targets.server_settings import Liveness
+
 SERVICE_PORT: Final = 5001
 """TCP port of a service in its pod."""
 USER: Final = 65532
@@ -50,17 +52,6 @@ _HUNG_GRACE = 10
 _PROMISED_CPUS, _PROMISED_MEMORY = 0.1, 2**29
 """What Azure promises a container that asks for nothing."""
 _TMP_SIZE = "256Mi"
-
-
-@dataclass(frozen=True)
-class Liveness:
-    """How the cluster looks whether a pod lives. Times in seconds."""
-
-    period: int = 30
-    timeout: int = 5
-    failures: int = 3
-    initial_delay: int = 0
-    """Beyond its start, which has a time of its own."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +192,7 @@ class Pod:
             },
             "livenessProbe": {
                 "httpGet": {"path": "/", "port": "http"},
-                "initialDelaySeconds": self.liveness.initial_delay,
+                "initialDelaySeconds": self.liveness.initial_delay or 0,  # the startup probe has come first
                 "periodSeconds": self.liveness.period,
                 "timeoutSeconds": self.liveness.timeout,
                 "failureThreshold": self.liveness.failures,

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from provider.certificates import life
 from provider.certificates.names import common_name_refusal
-from provider.resource import Change, Context, Failure, Input, Resource
+from provider.resource import Context, Failure, Input, Resource
 from provider.values import UNKNOWN, Properties
 
 VALID_DAYS = 3650
@@ -28,15 +28,13 @@ class CertificateAuthority(Resource):
         "validDays": Input("integer", required=False),
     }
     secrets: ClassVar[Collection[str]] = ("privateKey",)
+    sound: ClassVar[tuple[str, str | bool] | None] = ("state", "Valid")
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         failures = days_failures(news, _MOST_DAYS)
         if news["name"] is not UNKNOWN and (reason := common_name_refusal(news["name"])) is not None:
             failures.append(Failure("name", reason))
         return news, failures
-
-    def diff(self, state: Properties, news: Properties) -> list[Change]:
-        return super().diff(state, news) or due_changes(state)
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if context.preview:
@@ -84,11 +82,6 @@ def days_failures(news: Properties, most: int) -> list[Failure]:
     if days in (None, UNKNOWN) or 1 <= days <= most:
         return []
     return [Failure("validDays", f"must be from 1 to {most}, not {days}")]
-
-
-def due_changes(state: Properties) -> list[Change]:
-    """A renewal, where a refresh found it due."""
-    return [] if state.get("state") == "Valid" else [Change("state", "update", of_input=False)]
 
 
 def looked_at(context: Context, state: Properties) -> Properties:

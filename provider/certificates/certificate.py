@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 from typing import ClassVar
 
 from provider.certificates import life
-from provider.certificates.authority import days_failures, due_changes, looked_at, unknown
+from provider.certificates.authority import days_failures, looked_at, unknown
 from provider.certificates.names import common_name_refusal, refusal
-from provider.resource import Change, Context, Failure, Input, Resource, ResourceError
+from provider.resource import Context, Failure, Input, Resource, ResourceError
 from provider.values import UNKNOWN, Properties
 
 VALID_DAYS = 365
@@ -35,12 +35,10 @@ class Certificate(Resource):
         "validDays": Input("integer", required=False),
     }
     secrets: ClassVar[Collection[str]] = ("caPrivateKey", "privateKey")
+    sound: ClassVar[tuple[str, str | bool] | None] = ("state", "Valid")
 
     async def check(self, context: Context, news: Properties) -> tuple[Properties, list[Failure]]:
         return news, await asyncio.to_thread(_failures, news)
-
-    def diff(self, state: Properties, news: Properties) -> list[Change]:
-        return super().diff(state, news) or due_changes(state)
 
     async def create(self, context: Context, news: Properties) -> tuple[str, Properties]:
         if context.preview:
