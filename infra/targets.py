@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from components.cluster_registry import ClusterPlace
     from components.targets.base import Deployment, ImageSource
     from components.targets.cluster_settings import AutoScaling, KubernetesSettings, PullAccess
-    from components.targets.container import ContainerSettings
+    from components.targets.container_options import ContainerSettings
     from components.targets.pods import Placement
     from components.targets.server_settings import Liveness
 
@@ -242,7 +242,7 @@ def container_settings(
     secret: Secret,
 ) -> ContainerSettings:
     """What a service asks of a Docker host, in that target's words."""
-    from components.targets.container import ContainerSettings
+    from components.targets.container_options import ContainerSettings
 
     return ContainerSettings(
         host=host_name(deployment, target),

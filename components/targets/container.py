@@ -15,43 +15,29 @@ import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 from urllib.parse import urlsplit
 
 import pulumi
 import pulumi_docker as docker
 
 from components.targets.base import STATES, Deployed, Deployment, ImageSource, Service
+from components.targets.container_options import (
+    GRACE_SECONDS,
+    SECRETS,
+    SERVICE_PORT,
+    TMP,
+    ContainerSettings,
+    devices_of,
+    hardened,
+    health_check,
+    labels_of,
+    limits_of,
+    user_of,
+)
 from components.targets.secrets import access_keys, mark
-from components.targets.server_settings import Liveness, ServerSettings
 from provider import sdk
 from provider.router import container as router
-
-SERVICE_PORT: Final = 5001
-"""TCP port of a service in its own container, for the engine's health check."""
-SECRETS: Final = "/run/secrets"
-"""Where a service finds its secrets, as files."""
-GRACE_SECONDS: Final = 30
-"""How long a container that goes may still answer what it has begun."""
-
-_FIRST_USER, _USERS = 10_000, 50_000
-_LOG = {"max-size": "10m", "max-file": "3"}
-_CPU_PERIOD = 100_000
-_TMP = {"/tmp": "rw,noexec,nosuid,nodev,size=256m,mode=1777"}  # noqa: S108 - a file system of the container's own
-_LIVES = (
-    "import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); "
-    "s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in s.recv(64))"
-)
-
-
-@dataclass(frozen=True)
-class ContainerSettings(ServerSettings):
-    """What only this kind of target knows of a service."""
-
-    gpus: int = 0
-    """GPUs that each container sees."""
-    devices: Sequence[str] = ()
-    """Paths of devices on the host."""
 
 
 class ContainerTargetArgs(TypedDict):
@@ -177,8 +163,8 @@ class ContainerTarget(pulumi.ComponentResource):
                 tests=["CMD", *router.health_command()], interval="30s", timeout="5s", retries=3
             ),
             stop_signal=router.STOP_SIGNAL,
-            labels=_labels({"slipway.workspace": self._workspace, "slipway.router": "true"}),
-            **_hardened(router.USER),
+            labels=labels_of({"slipway.workspace": self._workspace, "slipway.router": "true"}),
+            **hardened(router.USER),
             opts=opts,
         )
 
@@ -295,12 +281,12 @@ class ContainerTarget(pulumi.ComponentResource):
             envs=[f"{variable}={value}" for variable, value in sorted(environment.items())],
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=self._network.name)],
             volumes=volumes,
-            tmpfs=_TMP,
-            healthcheck=_health_check(settings.liveness, wanted.deployment.startup_timeout_seconds),
-            labels=_labels(labels),
-            **_limits(wanted.deployment),
-            **_devices(settings),
-            **_hardened(_user(wanted.service)),
+            tmpfs=TMP,
+            healthcheck=health_check(settings.liveness, wanted.deployment.startup_timeout_seconds),
+            labels=labels_of(labels),
+            **limits_of(wanted.deployment),
+            **devices_of(settings),
+            **hardened(user_of(wanted.service)),
             opts=opts if secrets is None else pulumi.ResourceOptions.merge(opts, secrets.filled),
         )
 
@@ -330,7 +316,7 @@ class ContainerTarget(pulumi.ComponentResource):
                 )
                 for secret, content in sorted(wanted.settings.secrets.items())
             ],
-            labels=_labels(labels),
+            labels=labels_of(labels),
             opts=opts,
         )
         return _Secrets(volume, pulumi.ResourceOptions(depends_on=[filler]))
@@ -441,79 +427,5 @@ def _revision(wanted: _Wanted, image: str, secrets: str) -> str:
     settings, deployment = wanted.settings, wanted.deployment
     # A limit changes in place, but an engine cannot take one away again.
     limited = [deployment.cpus is not None, deployment.memory_bytes is not None]
-    identity = [wanted.environment(), settings.gpus, list(settings.devices), _user(wanted.service), limited, secrets]
+    identity = [wanted.environment(), settings.gpus, list(settings.devices), user_of(wanted.service), limited, secrets]
     return hashlib.sha256(json.dumps([image, identity], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _user(service: str) -> int:
-    """The user of a service's containers: no other service's, so that none can take another's socket away."""
-    return _FIRST_USER + int.from_bytes(hashlib.sha256(service.encode()).digest()[:8]) % _USERS
-
-
-def _labels(labels: Mapping[str, str]) -> list[docker.ContainerLabelArgs]:
-    return [docker.ContainerLabelArgs(label=name, value=value) for name, value in sorted(labels.items())]
-
-
-def _hardened(user: int) -> dict[str, Any]:
-    """What every container here shares: no rights, nothing to write to, logs that end, back after a restart."""
-    return {
-        "user": f"{user}:{router.USER}",
-        "read_only": True,
-        "capabilities": docker.ContainerCapabilitiesArgs(drops=["ALL"]),
-        "security_opts": ["no-new-privileges"],
-        "restart": "unless-stopped",
-        "log_driver": "json-file",
-        "log_opts": _LOG,
-        "destroy_grace_seconds": GRACE_SECONDS + 5,
-    }
-
-
-def _limits(deployment: Deployment) -> dict[str, Any]:
-    limits: dict[str, Any] = {}
-    if deployment.cpus is not None:
-        # As a quota, which changes in place.
-        limits |= {"cpu_period": _CPU_PERIOD, "cpu_quota": round(deployment.cpus * _CPU_PERIOD)}
-    if deployment.memory_bytes is not None:
-        mebibytes = max(6, deployment.memory_bytes // 2**20)
-        # As much swap as memory means none: what is over the limit ends, and does not crawl.
-        limits |= {"memory": mebibytes, "memory_swap": mebibytes}
-    return limits
-
-
-def _devices(settings: ContainerSettings) -> dict[str, Any]:
-    devices: dict[str, Any] = {}
-    if settings.gpus:
-        devices["device_requests"] = [
-            docker.ContainerDeviceRequestArgs(driver="nvidia", count=settings.gpus, capabilities=["gpu"])
-        ]
-    if settings.devices:
-        devices["devices"] = [_device(path) for path in settings.devices]
-    if devices:
-        # Its `Endpoint` starts it, and so can tell what the host lacks as the service's state.
-        devices |= {"start": False, "must_run": False}
-    return devices
-
-
-def _device(path: str) -> docker.ContainerDeviceArgs:
-    """Whole, as the engine tells it: anything left out would be a change at every look."""
-    return docker.ContainerDeviceArgs(host_path=path, container_path=path, permissions="rwm")
-
-
-def _health_check(liveness: Liveness, startup_seconds: int | None) -> docker.ContainerHealthcheckArgs:
-    delay = liveness.initial_delay if liveness.initial_delay is not None else startup_seconds or 0
-    return docker.ContainerHealthcheckArgs(
-        tests=["CMD", "python3", "-I", "-S", "-c", _LIVES.format(port=SERVICE_PORT)],
-        interval=duration(liveness.period),
-        timeout=duration(liveness.timeout),
-        retries=liveness.failures,
-        start_period=duration(delay),
-    )
-
-
-def duration(seconds: int) -> str:
-    """As Go writes it, `5m0s`: the engine tells it like that, and anything else would be a change at every look."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -11,7 +11,7 @@ import pulumi
 import pytest
 from pulumi.runtime.mocks import MockResourceArgs
 
-from components.targets.container import duration
+from components.targets.container_options import duration
 from infra.config import (
     ContainerDeployment,
     ContainerResources,
