@@ -166,9 +166,14 @@ def _growing(rollout: Rollout) -> bool:
     return all(
         (made := moment(part(pod, "metadata", "creationTimestamp"))) is not None
         and timedelta() <= made - scaled <= _SCALING
-        and verdict(pod, rollout.details.get(name_of(pod), NOTHING), None, rollout.now).condition.cause is None
+        and _comes_up(verdict(pod, rollout.details.get(name_of(pod), NOTHING), None, rollout.now).condition)
         for pod in rollout.unready
     )
+
+
+def _comes_up(found: Condition) -> bool:
+    """Whether nothing is known to be wrong with a pod that is not ready. Of one that starts, the cause says how far."""
+    return found.cause is None or found.reason == "Starting"
 
 
 def _incomplete(rollout: Rollout) -> Verdict:

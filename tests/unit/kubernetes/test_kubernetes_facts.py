@@ -557,10 +557,11 @@ def test_a_rollout_that_fails_half_way_is_failed() -> None:
 def test_what_an_autoscaler_adds_does_not_count_against_a_service() -> None:
     scaled = {"managedFields": [{"manager": "kube-controller-manager", "subresource": "scale", "time": ago(21)}]}
     of = deployment(wanted=2, updated=2, available=1, metadata=scaled, **DONE)
-    new, well = pod(CREATING, made=20), pod(name="mnist-2-b", ready=True)
-    assert told(new, well, of=of).condition == Condition(
-        "Healthy", "Scaling", "1 of 2 pods answer; the autoscaler adds pods"
-    )
+    well = pod(name="mnist-2-b", ready=True)
+    for new in (pod(CREATING, made=20), pod(status(running=RUNNING), made=20)):
+        assert told(new, well, of=of).condition == Condition(
+            "Healthy", "Scaling", "1 of 2 pods answer; the autoscaler adds pods"
+        )
     assert told(pod(CREATING, made=5), well, of=of).condition.state == "Transitioning"
     crashed = pod(status(running=RUNNING, restarts=3, last=ended(7)), made=20)
     assert told(crashed, well, of=of).condition.state == "Unhealthy"
