@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tests.ports import free_port
 
-SECONDS = 60
+SECONDS = 300
+"""Far more than anything here takes."""
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 

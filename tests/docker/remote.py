@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.docker.engine import Docker, free_port, wait_until
+from tests.docker.engine import SECONDS, Docker, free_port, wait_until
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
@@ -46,7 +46,7 @@ def behind_ssh(docker: Docker, folder: Path) -> Iterator[str]:
         yield f"ssh://root@127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(SECONDS)
 
 
 def _answers(port: int) -> bool:

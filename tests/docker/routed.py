@@ -6,8 +6,7 @@ import asyncio
 import http.client
 import os
 import ssl
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from provider.router.container import (
 )
 from provider.values import Properties
 from tests.docker.engine import SECONDS, Docker
+from tests.e2e.project import eventually
 from tests.operations import context
 
 CONTEXT = context("slipway:index:Route", "mnist", stack="test")
@@ -67,7 +67,7 @@ class Box:
             *(f"--volume={self.name}-run:{SOCKETS}", f"--volume={self.name}-router:{CONFIGURATION}"),
             *(f"--entrypoint={entry}", self.router_image, *arguments),
         )
-        wait_for(self.router_lives, "the router")
+        eventually(self.router_lives, "the router")
 
     def router_lives(self) -> bool:
         """Whether HAProxy answers."""
@@ -95,7 +95,7 @@ class Box:
         """Starts instances and waits until they are ready."""
         names = [self.start(revision) for revision in revisions]
         for name in names:
-            wait_for(lambda name=name: "ready to score" in self.log(name), f"{name}: {self.log(name)}")  # type: ignore[misc]
+            eventually(lambda name=name: "ready to score" in self.log(name), f"{name}: {self.log(name)}")  # type: ignore[misc]
 
     def log(self, name: str) -> str:
         """What a container wrote."""
@@ -170,13 +170,6 @@ def workspace(docker: Docker, name: str, image: str, router_image: str) -> Itera
     finally:
         docker.attempt("rm", "--force", "--volumes", box.router, *box.made)
         docker.attempt("volume", "rm", "--force", f"{name}-run", f"{name}-router")
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Waits until it holds."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from provider.container import target
 from provider.endpoint import Endpoint
 from provider.resource import ResourceError
 from provider.values import Properties
-from tests.docker.routed import Box, wait_for
+from tests.docker.routed import Box
+from tests.e2e.project import eventually
 from tests.operations import Lines, context
 
 LIMIT_SECONDS = 600
@@ -174,7 +175,9 @@ def test_another_revision_is_told(box: Box) -> None:
 
 def test_a_server_that_is_never_ready_is_waited_for_until_the_time_is_up(box: Box, script: Script) -> None:
     box.start("r1", script("import time\n\ndef init():\n    time.sleep(600)\n\ndef run(data):\n    return 1\n"))
-    said = story(inputs(box, "r1") | {"timeoutSeconds": 3})
+    waited = inputs(box, "r1")
+    eventually(lambda: "init() has been running" in refreshed(waited)[0]["message"], "it answers, and is not ready")
+    said = story(waited | {"timeoutSeconds": 3})
     assert "Transitioning (Starting)" in said
     assert "init() has been running" in said
     assert "(not healthy within 3 s)" in said
@@ -210,7 +213,7 @@ def test_what_becomes_of_it_later_is_found_by_a_refresh(box: Box) -> None:
 def test_a_container_that_was_stopped_before_is_started_once_more(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     box.serve("r1")
     box.docker.run("stop", f"{box.name}-r1")
-    wait_for(lambda: "exited" in box.docker.run("inspect", "--format={{.State.Status}}", f"{box.name}-r1"), "its end")
+    eventually(lambda: "exited" in box.docker.run("inspect", "--format={{.State.Status}}", f"{box.name}-r1"), "its end")
     # As if the provider had been started after it.
     monkeypatch.setattr(target, "_STARTED", datetime.now(UTC) + timedelta(seconds=60))
     assert deployed(inputs(box, "r1"))["state"] == "Healthy"

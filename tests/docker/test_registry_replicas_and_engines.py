@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,12 @@ class Killing:
                 return
             os.kill(pid, signal.SIGKILL)
             self._kills.append(pid)
-            eventually(lambda: self._service.status()["state"] == "Serving", "it is back")
+            eventually(partial(self._is_back, place, pid), "it is back")
+
+    def _is_back(self, place: int, killed: int) -> bool:
+        """Whether another one runs there and all serve; that one ended, the status tells a moment later."""
+        status = self._service.status()
+        return status["state"] == "Serving" and status["replicas"][place] != killed
 
     def __enter__(self) -> list[int]:
         self._thread.start()
