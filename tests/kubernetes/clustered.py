@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import secrets
@@ -128,11 +129,12 @@ class ClusterProject(Project):
         The rules by which nodes pass connections on follow the cluster a moment later, on a busy machine some seconds;
         one whose API server was away takes longer. Until then they spread them over the pods of before and of now, so
         that one answer tells nothing."""
+        address = self.address  # which takes a command of the engine's
 
         def answered() -> bool:
             try:
-                return all(send(self.address, 1, key, authority)[2] in revisions for _ in range(IN_A_ROW))
-            except OSError:
+                return all(send(address, 1, key, authority)[2] in revisions for _ in range(IN_A_ROW))
+            except (OSError, http.client.HTTPException):
                 return False
 
         eventually(answered, f"only {' and '.join(revisions)} answer")

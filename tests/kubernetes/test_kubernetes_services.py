@@ -60,6 +60,7 @@ def test_an_update_loses_no_request_and_a_failing_one_changes_nothing(project: C
     project.write()
     project.up()
     first = project.outputs()["revision"]
+    project.wait_for(first)
     host, port = project.address
 
     with SteadyLoad(port, host=host, body=b'"load"', connections=8, pause=0.02) as load:
@@ -172,8 +173,8 @@ def test_an_autoscaler_s_replicas_are_no_change(project: ClusterProject) -> None
     project.up()
     assert scalers() == []
     assert replicas() == 2
-    assert len(left := {pod.metadata.name for pod in project.pods()}) == 2
-    assert left < before, "one goes, and no other is made"
+    eventually(lambda: len(project.pods()) == 2, "one goes")
+    assert {pod.metadata.name for pod in project.pods()} < before, "and no other is made"
     assert project.up(refresh=True) == {}
 
     project.apps.patch_namespaced_deployment_scale("echo", project.namespace, {"spec": {"replicas": 3}})

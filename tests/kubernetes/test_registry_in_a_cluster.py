@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
+from tests.e2e.project import eventually
 from tests.kubernetes.clustered import ClusterProject, send
 from tests.kubernetes.images import give_registry_image
 
@@ -78,4 +79,5 @@ def test_a_stack_with_its_registry_in_the_cluster(project: ClusterProject) -> No
     registry["tier"] = "Basic"
     project.stack.destroy()
     assert project.is_gone()
-    assert claim.spec.volume_name not in [volume.metadata.name for volume in core.list_persistent_volume().items]
+    name = claim.spec.volume_name
+    eventually(lambda: name not in [one.metadata.name for one in core.list_persistent_volume().items], "no volume")
