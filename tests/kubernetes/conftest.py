@@ -18,6 +18,7 @@ from airgap.cluster import __main__ as clusters
 from airgap.cluster import other
 from airgap.cluster.place import Place
 from airgap.images import making
+from tests.e2e.project import eventually
 from tests.plugin_programs import Program, plugin_in_use, stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,10 +122,16 @@ def program(tmp_path: Path, kubeconfig: Path) -> Iterator[Program]:
     gc.collect()  # of failed programs too, while their warnings are expected
 
 
+def await_account(core: client.CoreV1Api, namespace: str) -> None:
+    """Waits for a new namespace's service account, without which it takes no pods."""
+    eventually(lambda: core.list_namespaced_service_account(namespace).items, "the namespace's service account")
+
+
 @pytest.fixture
 def namespace(core: client.CoreV1Api) -> Iterator[str]:
     """A namespace of the test's own, made without Pulumi."""
     name = f"conformance-{secrets.token_hex(4)}"
     core.create_namespace({"metadata": {"name": name}})
+    await_account(core, name)
     yield name
     core.delete_namespace(name)

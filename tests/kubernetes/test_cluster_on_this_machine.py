@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from airgap.cluster import host_network, leftovers, own, programs
 from airgap.cluster.kubectl import kubectl
 from airgap.cluster.place import RUN, Place
 from airgap.cluster.processes import Daemon
+from tests.e2e.project import eventually
 from tests.kubernetes.conftest import ROOT, airgap_cluster
 
 
@@ -42,10 +42,8 @@ def killed(command: str, place: Place, when: Callable[[], bool]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        deadline = time.monotonic() + 120
-        while not when():
-            assert process.poll() is None, f"{command} ended before it could be killed"
-            assert time.monotonic() < deadline, f"{command} did not come that far"
+        eventually(lambda: when() or process.poll() is not None, f"{command} comes that far")
+        assert when(), f"{command} ended before it could be killed"
         process.send_signal(signal.SIGKILL)
 
 

@@ -86,14 +86,20 @@ def name() -> str:
 
 def soon_after(place: Place, name: str, reason: str, containing: str = "") -> None:
     """That what Kubernetes first said of the Deployment's pods for that reason was not long ago."""
-    events = [
-        event
-        for event in place.core.list_namespaced_event(place.namespace).items
-        if event.involved_object.name.startswith(name) and event.reason == reason and containing in event.message
-    ]
-    assert events
+
+    told = datetime.now(UTC)
+
+    def said() -> list[Any]:
+        return [
+            event
+            for event in place.core.list_namespaced_event(place.namespace).items
+            if event.involved_object.name.startswith(name) and event.reason == reason and containing in event.message
+        ]
+
+    # The pod's state may be known before the event.
+    events = wait_for(said, f"an event {reason}")
     first = min(event.first_timestamp or event.event_time or event.metadata.creation_timestamp for event in events)
-    assert datetime.now(UTC) - first < SOON
+    assert told - first < SOON
 
 
 # -- well --------------------------------------------------------------------------------------------------------------
@@ -217,6 +223,7 @@ def test_a_secret_that_is_missing(place: Place, name: str) -> None:
 
 def test_a_start_that_takes_too_long(place: Place, name: str) -> None:
     probe = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 8}
+    probe["timeoutSeconds"] = 30  # not what is told here
     place.deploy(name, "r1", "starting", startupProbe=probe)
     said = story(place.inputs(name, "r1"))
     assert "Failed (StartupTimeout)" in said
@@ -235,6 +242,7 @@ def test_a_sample_that_the_startup_probe_asks_for_and_that_fails(place: Place, n
 
 def test_a_server_that_is_never_ready_is_waited_for_until_the_time_is_up(place: Place, name: str) -> None:
     place.deploy(name, "r1", "starting")
+    wait_for(lambda: [pod for pod in place.pods(name) if pod.status.phase == "Running"], "the pod runs")
     log = Lines()
     with pytest.raises(Exception, match="not healthy within 15 s") as raised:
         deployed(place.inputs(name, "r1") | {"timeoutSeconds": 15}, log)
@@ -356,9 +364,25 @@ def _somebody(place: Place, name: str, folder: Path, *rules: Properties) -> Path
         "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": place.namespace}],
     }
     rights.create_namespaced_role_binding(place.namespace, binding)
+    user = f"system:serviceaccount:{place.namespace}:{name}"
+    wait_for(lambda: all(_may(place, user, rule) for rule in rules), "the rights are granted")
     asked = {"spec": {"expirationSeconds": 600}}
     token = place.core.create_namespaced_service_account_token(name, place.namespace, asked).status.token
     return as_somebody(place.kubeconfig, folder, token=token)
+
+
+def _may(place: Place, user: str, rule: Properties) -> bool:
+    """Whether the API server grants what a rule allows: it hears of rules a moment after they were made."""
+    reviews = client.AuthorizationV1Api(place.core.api_client)
+    ((group,), (resource,)) = rule["apiGroups"], rule["resources"]
+    what, _, within = resource.partition("/")
+    asked = {"namespace": place.namespace, "group": group, "resource": what, "subresource": within}
+    return all(
+        reviews.create_subject_access_review(
+            {"spec": {"user": user, "resourceAttributes": {**asked, "verb": verb}}}
+        ).status.allowed
+        for verb in rule["verbs"]
+    )
 
 
 def _rule(group: str, resource: str, *verbs: str) -> Properties:

@@ -16,6 +16,7 @@ from infra.config import AutoScaler, ClusterRegistry, KubernetesDeployment, Kube
 from provider.certificates.issue import authority
 from tests.components.support import OUTPUTS, Recorder, declared, event_loop
 from tests.components.test_kubernetes_target import INGRESS, SPLIT, a_deployment, a_plan
+from tests.kubernetes.conftest import await_account
 
 SECRET = "4dabf18193072939515e22adb298388d"
 """The key of an object that wraps a secret."""
@@ -42,6 +43,7 @@ def restricted(core: client.CoreV1Api) -> Iterator[str]:
     name = f"slipway-{secrets.token_hex(4)}"
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
     core.create_namespace({"metadata": {"name": name, "labels": levels}})
+    await_account(core, name)
     yield name
     core.delete_namespace(name)
 

@@ -41,7 +41,7 @@ ip route add default dev slipway0
 """
 """Devices are listed below /sys, in one mounted for that network."""
 FORWARDED = """
-    for try in $(seq 300); do (: < /dev/tcp/127.0.0.1/8443) 2> /dev/null && break; sleep 0.1; done
+    for try in $(seq 3000); do (: < /dev/tcp/127.0.0.1/8443) 2> /dev/null && break; sleep 0.1; done
 """
 """Waits until the forwarder listens."""
 
