@@ -38,7 +38,7 @@ _SCRAPED: Final = {
 """Where a Prometheus that looks for pods finds their metrics."""
 ACCOUNT: Final = "slipway"
 """The service account of all pods: without a token, and without rights."""
-STOP_SECONDS: Final = 3
+STOP_SECONDS: Final = 5
 """How long a pod that is to go still takes requests: until then everybody has heard that it goes."""
 
 _SAMPLE = "/run/slipway-sample"

@@ -285,7 +285,7 @@ def test_an_update_takes_no_pod_away(recorder: Recorder) -> None:
     assert spec["progressDeadlineSeconds"] == 360, "a minute to start, and five to be pulled"
     assert pod(recorder)["terminationGracePeriodSeconds"] == 98, "a request may take 90 s"
     assert environment(recorder)["SLIPWAY_GRACE_SECONDS"] == "95"
-    assert container(recorder)["lifecycle"]["preStop"]["exec"]["command"][-1] == "import time; time.sleep(3)"
+    assert container(recorder)["lifecycle"]["preStop"]["exec"]["command"][-1] == "import time; time.sleep(5)"
     (spread,) = pod(recorder)["topologySpreadConstraints"]
     assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
 
