@@ -283,7 +283,7 @@ def test_an_update_takes_no_pod_away(recorder: Recorder) -> None:
     assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     assert spec["revisionHistoryLimit"] == 2
     assert spec["progressDeadlineSeconds"] == 360, "a minute to start, and five to be pulled"
-    assert pod(recorder)["terminationGracePeriodSeconds"] == 98, "a request may take 90 s"
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 100, "a request may take 90 s"
     assert environment(recorder)["SLIPWAY_GRACE_SECONDS"] == "95"
     assert container(recorder)["lifecycle"]["preStop"]["exec"]["command"][-1] == "import time; time.sleep(5)"
     (spread,) = pod(recorder)["topologySpreadConstraints"]
@@ -369,7 +369,7 @@ def test_probes(recorder: Recorder) -> None:
         "failureThreshold": 4,
         "terminationGracePeriodSeconds": 10,
     }
-    assert pod(recorder)["terminationGracePeriodSeconds"] == 68, "for one that answers"
+    assert pod(recorder)["terminationGracePeriodSeconds"] == 70, "for one that answers"
 
 
 def test_a_pod_answers_its_sample_before_it_takes_requests(recorder: Recorder, tmp_path: Path) -> None:
