@@ -75,7 +75,7 @@ def written(source: Path, name: str, cache: DigestCache, watch: Watch | None = N
         return target.read(), digest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(files=file_trees(), seed=st.integers(0, 2**31 - 1))
 def test_what_goes_in_comes_out_and_circumstances_do_not_count(files: Files, seed: int) -> None:
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
@@ -100,7 +100,7 @@ def test_what_goes_in_comes_out_and_circumstances_do_not_count(files: Files, see
     assert found == files
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(files=file_trees())
 def test_every_folder_comes_once_before_what_it_holds(files: Files) -> None:
     with tempfile.TemporaryDirectory() as root:

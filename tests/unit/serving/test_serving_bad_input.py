@@ -239,7 +239,7 @@ PIECES = st.sampled_from(
 
 
 @given(pieces=st.lists(PIECES | st.binary(max_size=8), max_size=12))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bytes_make_the_server_fail(server: Serving, pieces: list[bytes]) -> None:
     """Whatever comes, the answers are no 500, and the next client is served."""
     received = server.raw(b"".join(pieces), then_close=True)
@@ -263,7 +263,7 @@ TARGETS = st.sampled_from(["/", "/score", "/ready", "/swagger.json", "/metrics",
     ),
     body=st.binary(max_size=40) | st.sampled_from([b"", b"{}", b'{"inputs": [{}]}', b"[" * 40]),
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_request_makes_the_server_fail(
     server: Serving, method: str, path: str, headers: dict[str, str], body: bytes
 ) -> None:

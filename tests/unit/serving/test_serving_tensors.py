@@ -98,7 +98,7 @@ def test_a_wrong_header_length_is_refused(length: bytes) -> None:
 
 
 @given(kind=st.sampled_from(sorted(FIXED)), shape=st.lists(st.integers(0, 4), max_size=3), seed=st.integers(0, 2**32))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_tensor_survives_both_encodings(kind: str, shape: list[int], seed: int) -> None:
     generator = np.random.default_rng(seed)
     array = generator.integers(0, 2 if kind == "BOOL" else 100, shape).astype(FIXED[kind])
@@ -149,7 +149,7 @@ ENTRY = st.fixed_dictionaries(
     raw=st.binary(max_size=20),
     header=st.none() | st.just(-1) | st.integers(0, 300),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_no_request_breaks_the_reader(message: Any, raw: bytes, header: int | None) -> None:
     """Either tensors of the shape that was said, or a TensorError: nothing else leaves the reader."""
     head = json.dumps(message, allow_nan=True).encode()
