@@ -73,7 +73,7 @@ def items(*found: Any) -> Answer:
 
 @contextlib.contextmanager
 def serving(port: int = 0) -> Iterator[ApiServer]:
-    """Runs one; a port that is given may have been another's before."""
+    """Runs one; on a port that is given where it goes away in a test: nobody else is given that one meanwhile."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:

@@ -168,9 +168,9 @@ def test_a_server_that_never_answered_is_not_waited_for(api: ApiServer, cluster:
 
 
 def test_a_server_that_went_away_and_comes_back_on_its_port(tmp_path: Path) -> None:
-    with serving() as first:
+    port = free_port()
+    with serving(port) as first:
         first.answers[PODS] = items()
-        port = int(first.server.server_address[1])
         asking = Cluster(find(str(first.kubeconfig(tmp_path)), None))
         assert asking.items(PODS) == []
     with serving(port) as second:
@@ -180,7 +180,7 @@ def test_a_server_that_went_away_and_comes_back_on_its_port(tmp_path: Path) -> N
 
 def test_a_server_that_stays_away_is_told_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connecting, "_PATIENCE_SECONDS", 0.1)
-    with serving() as server:
+    with serving(free_port()) as server:
         server.answers[PODS] = items()
         asking = Cluster(find(str(server.kubeconfig(tmp_path)), None))
         asking.items(PODS)

@@ -16,6 +16,7 @@ from provider.registry_host import courier, deliveries
 from provider.registry_host.courier import Courier, attempt
 from provider.registry_host.deliveries import Queue
 from provider.registry_host.spec import Files, Spec
+from tests.ports import free_port
 from tests.registry.receiver import Receiver
 
 DEADLINE = 180.0
@@ -200,9 +201,7 @@ def test_a_wish_is_relative_to_the_receiver_s_clock(asked: str | None, date: str
 
 
 def test_an_attempt_at_nobody() -> None:
-    with Receiver() as gone:
-        url = gone.url
-    outcome = attempt({"name": "ci", "url": url}, event(1))
+    outcome = attempt({"name": "ci", "url": f"http://127.0.0.1:{free_port()}/hook"}, event(1))
     assert outcome.said == "127.0.0.1 cannot be reached (Connection refused)"
     assert not outcome.reached
 
@@ -269,9 +268,8 @@ def test_a_webhook_that_moved_is_told_at_its_new_place_at_once(
     monkeypatch.setattr(courier, "_LONGEST_PAUSE", 3600.0)
     with Receiver() as old:
         old.answer = lambda _: (status or 200, {})
-        if status is None:
-            old.close()
-        taken = running.ask({"name": "ci", "url": old.url})
+        url = old.url if status is not None else f"http://127.0.0.1:{free_port()}/hook"
+        taken = running.ask({"name": "ci", "url": url})
         taken.take(notification(0))
         eventually(lambda: (found := _oldest(taken.queue)) is not None and found[1] == 1, "an attempt failed")
         running.ask({"name": "ci", "url": receiver.url})
@@ -287,9 +285,8 @@ def _oldest(queue: Queue) -> tuple[str, int] | None:
 
 
 def test_a_receiver_that_is_back_is_told_in_order(running: Running) -> None:
-    with Receiver() as gone:
-        url, port = gone.url, gone.port
-    courier = running.ask({"name": "ci", "url": url})
+    port = free_port()
+    courier = running.ask({"name": "ci", "url": f"http://127.0.0.1:{port}/hook"})
     for number in range(10):
         courier.take(notification(number))
     eventually(lambda: (found := courier.queue.next("ci")) is not None and found.attempts > 3, "some attempts failed")

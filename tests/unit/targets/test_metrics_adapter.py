@@ -17,6 +17,7 @@ import pytest
 from components.targets import cluster_settings, metrics_adapter
 from components.targets.metrics_adapter import ApiServer, Metrics, Server, Trust, counted
 from tests.certificates import Authority
+from tests.ports import free_port
 from tests.unit.kubernetes import api_server
 from tests.unit.kubernetes.api_server import items, refusal
 
@@ -75,7 +76,7 @@ def adapter(tmp_path: Path) -> Iterator[Adapter]:
     Authority("Somebody").write(tmp_path / "stranger")
     for given, wanted in (("cert.pem", "tls.crt"), ("key.pem", "tls.key")):
         shutil.copy(server / given, server / wanted)
-    with api_server.serving() as api, api_server.serving() as pods:
+    with api_server.serving(free_port()) as api, api_server.serving() as pods:
         told = {"requestheader-client-ca-file": (tmp_path / "proxy" / "ca.pem").read_text()}
         api.answers[metrics_adapter.TRUSTED] = 200, {"data": {**told, "requestheader-allowed-names": '["client"]'}}
         pods.answers["/metrics"] = 200, SHOWN
