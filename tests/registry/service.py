@@ -20,7 +20,8 @@ from tests.registry.registry_process import DEADLINE, free_port
 from tests.registry.support import MIB
 
 T = TypeVar("T")
-PATIENT = Patience(attempts=100, first_pause=0.05, longest_pause=0.2)
+PATIENT = Patience(attempts=1200, first_pause=0.05, longest_pause=0.2)
+"""For about `DEADLINE`: a registry that ends comes back when the machine gets to it."""
 
 
 class Lines:

@@ -18,7 +18,7 @@ from provider.registry.client import Registry
 from provider.registry.errors import RegistryFullError
 from provider.registry_host.spec import Files
 from tests.registry.receiver import Receiver
-from tests.registry.registry_process import free_port
+from tests.registry.registry_process import DEADLINE, free_port
 from tests.registry.service import Service, eventually, is_alive
 from tests.registry.support import MANIFEST, MIB, Content, content, manifest_of, put, read
 
@@ -147,7 +147,7 @@ def test_an_upload_outlives_every_replica(replicated: Service, name: str) -> Non
         def read(self, size: int = -1) -> bytes:
             if self._at >= blob.size // 3 and not go_on.is_set():
                 reached.set()
-                go_on.wait(30)
+                go_on.wait(DEADLINE)
             data = blob.data[self._at : self._at + min(size, MIB)]
             self._at += len(data)
             return data
@@ -176,7 +176,7 @@ def test_an_upload_outlives_every_replica(replicated: Service, name: str) -> Non
 
     pusher = threading.Thread(target=push)
     pusher.start()
-    assert reached.wait(30)
+    assert reached.wait(DEADLINE)
     for pid in replicated.status()["replicas"]:
         os.kill(pid, signal.SIGKILL)
     go_on.set()
@@ -191,7 +191,8 @@ def test_a_front_that_was_killed_is_started_again_on_the_same_port(replicated: S
         front = replicated.status()["front"]
         os.kill(front, signal.SIGKILL)
         going.go_on()
-        assert replicated.status()["front"] not in (None, front)
+        # It serves before the keeper has written down which process it is.
+        eventually(lambda: replicated.status()["front"] not in (None, front), "another front")
 
 
 def test_a_keeper_that_was_killed_is_mended_by_refresh_and_up(replicated: Service, name: str) -> None:
