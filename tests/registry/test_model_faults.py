@@ -18,7 +18,7 @@ from provider.resource import ResourceError
 from provider.values import UNKNOWN
 from tests.registry.faulty_proxy import FaultyProxy, Handler, answers, cuts_upload, keeps_upload, loses_answer
 from tests.registry.models import ModelStack
-from tests.registry.registry_process import RegistryProcess
+from tests.registry.registry_process import DEADLINE, RegistryProcess
 from tests.registry.support import MIB, QUICK, content
 
 DENIED = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'
@@ -195,7 +195,7 @@ def test_what_a_killed_up_left_is_completed_by_the_next(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", _KILLED, str(tmp_path / "killed"), stack.address, str(stack.source)]
     processes.append(subprocess.Popen(command, env=environment))
-    assert processes[0].wait(60) == -signal.SIGKILL
+    assert processes[0].wait(DEADLINE) == -signal.SIGKILL
     assert fault.met == 1
     assert stack.deploy()["version"] == 1
     assert sound(stack)
@@ -293,7 +293,7 @@ def test_models_together_keep_to_the_tier_s_number_of_uploads(tmp_path: Path, pr
             if most == 2:
                 both.set()
         data = handler.body()
-        both.wait(60)  # the first one for another: each alone would be over before the next
+        both.wait(DEADLINE)  # the first one for another: each alone would be over before the next
         with lock:
             running -= 1
         handler.rfile = _Again(data, handler.rfile)  # type: ignore[assignment]

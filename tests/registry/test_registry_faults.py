@@ -105,7 +105,7 @@ def test_a_registry_whose_name_nobody_knows_is_named() -> None:
 
 def test_an_upload_waits_for_a_registry_that_starts_again(tmp_path: Path, name: str) -> None:
     process = RegistryProcess(tmp_path)
-    patient = Patience(attempts=400, first_pause=0.05, longest_pause=0.1)
+    patient = Patience(attempts=2400, first_pause=0.05, longest_pause=0.1)
     try:
         process.start()
         repository, blob = Registry(process.address, patience=patient).repository(name), content(MIB, seed=201)
@@ -128,7 +128,7 @@ def test_a_registry_that_does_not_answer_is_given_up(proxy: FaultyProxy, name: s
 
 def test_a_slow_answer_is_asked_for_again(proxy: FaultyProxy, name: str) -> None:
     proxy.when("GET", "/manifests/", stands_still)
-    hasty = Patience(attempts=3, first_pause=0.01, answer=1.0)
+    hasty = Patience(attempts=3, first_pause=0.01, answer=5.0)  # the second answer has to come in that
     assert Registry(proxy.address, patience=hasty).repository(name).get_manifest("1") is None
     assert len(proxy.asked("GET")) == 2
 

@@ -50,7 +50,7 @@ def deployment(**more: Any) -> Object:
 
 
 def waited(
-    api: ApiServer, connection: Connection, before: Object, *then: Object, limit: float = 20
+    api: ApiServer, connection: Connection, before: Object, *then: Object, limit: float = 180
 ) -> tuple[str | None, list[str]]:
     """Waits for a Deployment that is like `before` at first, and then, look by look, like these. Returns why it is not
     ready, and what was said meanwhile."""

@@ -59,7 +59,7 @@ def answered(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_a_question_without_a_body(port: int) -> None:
-    assert answered(asked("/ready", "text/plain", "-1", "5", "0", str(port))) == {
+    assert answered(asked("/ready", "text/plain", "-1", "60", "0", str(port))) == {
         "asked": "GET /ready",
         "sent": "",
         "with": None,
@@ -68,7 +68,7 @@ def test_a_question_without_a_body(port: int) -> None:
 
 
 def test_the_port_is_the_containers_own_where_none_is_given(port: int) -> None:
-    assert answered(asked("/ready", "text/plain", "-1", "5", "0", SERVER_PORT=str(port)))["asked"] == "GET /ready"
+    assert answered(asked("/ready", "text/plain", "-1", "60", "0", SERVER_PORT=str(port)))["asked"] == "GET /ready"
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,18 @@ def test_the_port_is_the_containers_own_where_none_is_given(port: int) -> None:
 )
 def test_a_body_with_a_key_of_the_file(port: int, tmp_path: Path, keys: str) -> None:
     (tmp_path / "keys").write_text(keys)
-    done = asked("/score", "text/plain", "5", "5", "0", str(port), str(tmp_path / "keys"), stdin="hello")
+    done = asked("/score", "text/plain", "5", "60", "0", str(port), str(tmp_path / "keys"), stdin="hello")
     assert answered(done) == {"asked": "POST /score", "sent": "hello", "with": f"Bearer {KEY}", "type": "text/plain"}
 
 
 @pytest.mark.parametrize("text", ["", "{secret", "{}", '{"primary": null}'])
 def test_a_file_without_a_key_is_not_shown(port: int, tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
-    done = asked("/score", "text/plain", "0", "5", "0", str(port), str(tmp_path / "keys"))
+    done = asked("/score", "text/plain", "0", "60", "0", str(port), str(tmp_path / "keys"))
     assert (done.returncode, done.stderr.strip()) == (1, f"there is no key in {tmp_path / 'keys'}")
 
 
 def test_a_server_that_does_not_answer_is_told() -> None:
-    done = asked("/ready", "text/plain", "-1", "5", "0", "1")
+    done = asked("/ready", "text/plain", "-1", "60", "0", "1")
     assert done.returncode == 1
     assert "Connection refused" in done.stderr

@@ -28,6 +28,7 @@ from provider.content.watch import Watch
 
 ROOT = Path(__file__).parents[3]
 MIB = 2**20
+DEADLINE = 180.0
 
 
 class Bench:
@@ -278,11 +279,11 @@ def test_two_at_once_do_not_exceed_the_quota_together(bench: Bench, monkeypatch:
     first, second = bench.request("a", bytes(2 * MIB)), bench.request("b", bytes(2 * MIB))
     with paused_copy(monkeypatch) as (started, go_on), ThreadPoolExecutor(1) as pool:
         copying = pool.submit(bench.store.register, first)
-        assert started.wait(20)
+        assert started.wait(DEADLINE)
         with pytest.raises(QuotaError, match=r"2\.0 MiB needed, 2\.0 MiB used, 3\.0 MiB allowed"):
             bench.store.register(second)
         go_on.set()
-        assert copying.result(20).version == 1
+        assert copying.result(DEADLINE).version == 1
     bench.assert_whole()
 
 
@@ -308,7 +309,7 @@ class paused_copy:  # noqa: N801 - used as a function
 
         def write(target: int, data: bytes) -> None:
             self.started.set()
-            assert self.go_on.wait(20)
+            assert self.go_on.wait(DEADLINE)
             real(target, data)
 
         monkeypatch.setattr(layer_module, "_write", write)
@@ -625,10 +626,10 @@ def test_the_same_model_at_once_is_copied_once(bench: Bench, monkeypatch: pytest
     monkeypatch.setattr(store_module, "write_layer", write)
     with paused_copy(monkeypatch) as (started, go_on), ThreadPoolExecutor(2) as pool:
         first = pool.submit(bench.store.register, request)
-        assert started.wait(20)
+        assert started.wait(DEADLINE)
         second = pool.submit(bench.store.register, request)
-        assert waiting.wait(20)
+        assert waiting.wait(DEADLINE)
         go_on.set()
-        assert first.result(20) == second.result(20)
+        assert first.result(DEADLINE) == second.result(DEADLINE)
     assert copies == ["m"]
     bench.assert_whole()

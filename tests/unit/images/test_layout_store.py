@@ -174,7 +174,7 @@ def put_and_die(root: Path) -> None:
 def test_a_killed_push_leaves_nothing_that_is_named(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=put_and_die, args=(tmp_path,))
     process.start()
-    process.join(60)
+    process.join(180)
     assert process.exitcode == -signal.SIGKILL
     assert stored(tmp_path) == set()
     with open_store(tmp_path) as store:

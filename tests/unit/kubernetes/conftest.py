@@ -39,4 +39,4 @@ def inputs(api: ApiServer, tmp_path: Path, at_now: None) -> Properties:
         "deployment": "mnist",
         "port": 5001,
     }
-    return {"target": place, "revision": "r2", "timeoutSeconds": 20}
+    return {"target": place, "revision": "r2", "timeoutSeconds": 180}

@@ -427,7 +427,7 @@ def test_each_pod_that_is_ready_is_asked(api: ApiServer, inputs: Properties) -> 
     holds(api, deployment(), pod(name="a", ready=True), pod(name="b", ready=True), *others)
     for name in "ab":
         api.answers[f"{CORE}/pods/{name}:5001/proxy/ready"] = 200, {"from": name}
-    answers = asyncio.run(KubernetesTarget(inputs).ask("/ready", timeout=5))
+    answers = asyncio.run(KubernetesTarget(inputs).ask("/ready", timeout=60))
     assert {where: answer.excerpt() for where, answer in answers.items()} == {
         "the pod a": '{"from": "a"}',
         "the pod b": '{"from": "b"}',
@@ -437,7 +437,7 @@ def test_each_pod_that_is_ready_is_asked(api: ApiServer, inputs: Properties) -> 
 def test_nobody_is_there_to_be_asked(api: ApiServer, inputs: Properties) -> None:
     holds(api, deployment(), pod(name="a"))
     with pytest.raises(NoAnswerError, match="no answer to /ready: no pod is ready"):
-        asyncio.run(KubernetesTarget(inputs).ask("/ready", timeout=5))
+        asyncio.run(KubernetesTarget(inputs).ask("/ready", timeout=60))
 
 
 def test_both_rights_are_named_where_a_pod_can_be_asked_in_no_way(api: ApiServer, inputs: Properties) -> None:

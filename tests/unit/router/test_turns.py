@@ -10,6 +10,8 @@ import pytest
 
 from provider.router.turns import Turns
 
+DEADLINE = 180.0
+
 
 @dataclass
 class Task:
@@ -24,14 +26,14 @@ def test_what_waits_is_done_in_one_go() -> None:
 
     def work(tasks: Sequence[Task]) -> None:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(DEADLINE)
         batches.append(sorted(task.name for task in tasks))
         for task in tasks:
             task.done = True
 
     first = threading.Thread(target=turns.take, args=(Task("first"), work))
     first.start()
-    assert begun.wait(20)
+    assert begun.wait(DEADLINE)
     others = [threading.Thread(target=turns.take, args=(Task(f"other{index}"), work)) for index in range(5)]
     for thread in others:
         thread.start()
@@ -39,7 +41,7 @@ def test_what_waits_is_done_in_one_go() -> None:
         begun.wait(0.001)
     go_on.set()
     for thread in (first, *others):
-        thread.join(20)
+        thread.join(DEADLINE)
     assert batches == [["first"], [f"other{index}" for index in range(5)]]
 
 
@@ -59,7 +61,7 @@ def test_what_another_did_not_come_to_is_done_by_itself() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         turns.take(Task("first"), ended)
-    thread.join(20)
+    thread.join(DEADLINE)
     assert later.done
 
 

@@ -419,7 +419,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_site_that_answers_is_reachable(site: str) -> None:
-    assert installer.reachable(site, patience=10)
+    assert installer.reachable(site, patience=60)
 
 
 def test_site_that_keeps_silent_is_out_of_reach(site: str) -> None:
