@@ -55,15 +55,15 @@ def make(home: Path, name: str, key: str, lock: str, python: str, say: Callable[
     `python` is an interpreter's path or version. Raises `EnvironmentError` in the words of the installer, and then
     leaves nothing behind."""
     try:
-        with environment_folders.lock(home):
-            _make(environment_folders.root_of(home), key, lock, python, say)
+        with environment_folders.lock(home) as held:
+            _make(environment_folders.root_of(home), key, lock, python, say, held)
             environment_folders.refer(home, name, key)
     except BaseException:
         environment_folders.collect(home)
         raise
 
 
-def _make(root: Path, key: str, lock: str, python: str, say: Callable[[str], None]) -> None:
+def _make(root: Path, key: str, lock: str, python: str, say: Callable[[str], None], held: int) -> None:
     for left_behind in root.glob(f"*{_PARTIAL}*"):  # by a run that was killed: nobody else holds the lock
         shutil.rmtree(left_behind)
     if not (root / key / "bin" / "python").exists():
@@ -71,12 +71,14 @@ def _make(root: Path, key: str, lock: str, python: str, say: Callable[[str], Non
         partial = root / f"{key}{_PARTIAL}{os.getpid()}"
         try:
             say("making the virtual environment")
-            run_uv("venv", "--no-project", "--relocatable", "--no-python-downloads", "--python", python, str(partial))
+            options = ("--no-project", "--relocatable", "--no-python-downloads", "--python", python)
+            run_uv("venv", *options, str(partial), held=held)
             (partial / "lock.txt").write_text(lock)
             say("installing packages")
             run_uv(
                 *("pip", "sync", "--require-hashes", "--compile-bytecode", *installer_options(lock)),
                 *("--python", str(partial / "bin" / "python"), "--allow-empty-requirements", str(partial / "lock.txt")),
+                held=held,
             )
             partial.rename(root / key)
         except BaseException:
@@ -90,12 +92,21 @@ def installer_options(lock: str) -> tuple[str, ...]:
     return () if found is None else ("--torch-backend", found[1])
 
 
-def run_uv(*arguments: str, text: str | None = None) -> str:
-    """Runs uv and returns what it prints; raises `EnvironmentError` in uv's own words, without credentials."""
+def run_uv(*arguments: str, text: str | None = None, held: int | None = None) -> str:
+    """Runs uv and returns what it prints; raises `EnvironmentError` in uv's own words, without credentials.
+
+    `held` is the descriptor of a lock. uv holds it too: where this process is killed, uv goes on, and whoever clears
+    up after that has to wait until it is done."""
     environment = {**os.environ, "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
     environment.pop("VIRTUAL_ENV", None)
     done = subprocess.run(
-        [uv.find_uv_bin(), *arguments], input=text, capture_output=True, text=True, env=environment, check=False
+        [uv.find_uv_bin(), *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        pass_fds=() if held is None else (held,),
     )
     if done.returncode != 0:
         said = redacted(done.stderr.strip(), index_secrets(environment))

@@ -96,14 +96,14 @@ def environment_layer(
     key = key_of(lock_digest(lock), platform, python_version)
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory / f"{key}.lock", watch):
+        with _locked(directory / f"{key}.lock", watch) as held:
             known = _known(directory, key)
             if known is not None:
                 return known
             for left_behind in directory.glob(f"{key}-*"):  # by a run that was killed: nobody else holds the lock
                 shutil.rmtree(left_behind)
             with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=directory) as folder:
-                return _make(Path(folder), directory, key, lock, platform, python_version, watch)
+                return _make(Path(folder), directory, key, lock, platform, python_version, watch, held)
 
 
 def forget_damaged(key: str, directory: Path | None = None) -> bool:
@@ -123,11 +123,11 @@ def _default() -> Path:
 
 
 @contextmanager
-def _locked(path: Path, watch: Watch) -> Iterator[None]:
+def _locked(path: Path, watch: Watch) -> Iterator[int]:
     with path.open("wb") as lock:
         watch.check("waiting for another operation that makes the same environment")
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
 def _known(directory: Path, key: str) -> EnvironmentLayer | None:
@@ -141,7 +141,7 @@ def _known(directory: Path, key: str) -> EnvironmentLayer | None:
 
 
 def _make(
-    work: Path, directory: Path, key: str, lock: str, platform: str, python_version: str, watch: Watch
+    work: Path, directory: Path, key: str, lock: str, platform: str, python_version: str, watch: Watch, held: int
 ) -> EnvironmentLayer:
     watch.check("making the environment's layer")
     site = work / "site"
@@ -156,6 +156,7 @@ def _make(
             *("--python-platform", PLATFORMS[platform], "--python-version", python_version),
             # Linked to the installer's cache: copies would take most of the time. They are read, and then removed.
             *("--link-mode", "hardlink"),
+            held=held,
         )
     except environments.EnvironmentError as error:
         raise ContentError(

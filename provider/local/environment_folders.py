@@ -21,8 +21,9 @@ def root_of(home: Path) -> Path:
     return home / "environments"
 
 
-def lock(home: Path, *, wait: bool = True) -> AbstractContextManager[None]:
-    """Holds the workspace's environments alone. Raises `layout.BusyError` where another does and `wait` is false."""
+def lock(home: Path, *, wait: bool = True) -> AbstractContextManager[int]:
+    """Holds the workspace's environments alone, by a descriptor. Raises `layout.BusyError` where another does and
+    `wait` is false."""
     return locked(root_of(home) / ".lock", wait=wait)
 
 

@@ -134,8 +134,10 @@ class BusyError(Exception):
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
     """Holds the lock file `path`. Raises `BusyError` where another has it and `wait` is false.
+
+    Yields a descriptor: a process that is given it holds the lock as well, for as long as it runs.
 
     The file may be removed by who holds it exclusively: whoever waited for it then finds that out and begins anew."""
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
@@ -152,7 +154,7 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[N
                 raise BusyError(f"{path} is locked") from None
             if not _is_still(descriptor, path):
                 continue
-            yield
+            yield descriptor
             return
         finally:
             os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,12 @@ def test_the_lock_says_which_builds_of_pytorch_are_taken(
 ) -> None:
     asked: list[tuple[str, ...]] = []
     real = environments.run_uv
-    monkeypatch.setattr(environments, "run_uv", lambda *arguments: asked.append(arguments) or real(*arguments))
+
+    def run_uv(*arguments: str, **more: Any) -> str:
+        asked.append(arguments)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(environments, "run_uv", run_uv)
     lock = write_wheel(wheels, "one")
 
     make(lock, tmp_path / "plain")
@@ -104,8 +110,8 @@ def test_the_installers_cache_is_not_copied(wheels: Path, tmp_path: Path, monkey
     lock, links = write_wheel(wheels, "one"), []
     install = environments.run_uv
 
-    def installed(*arguments: str) -> str:
-        said = install(*arguments)
+    def installed(*arguments: str, **more: Any) -> str:
+        said = install(*arguments, **more)
         links.append((Path(arguments[arguments.index("--target") + 1]) / "one.py").stat().st_nlink)
         return said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from provider import environments
+from provider.local import environment_folders
+from provider.local.layout import BusyError
 from provider.python_environment import PythonEnvironment
 from provider.resource import Context, ResourceError
 from provider.values import UNKNOWN, Properties
@@ -245,9 +248,9 @@ def test_builds_of_pytorch_are_asked_of_uv_and_kept_in_the_lock(
     asked = []
     real = environments.run_uv
 
-    def run_uv(*arguments: str, text: str | None = None) -> str:
+    def run_uv(*arguments: str, **more: Any) -> str:
         asked.append(arguments)
-        return real(*arguments, text=text)
+        return real(*arguments, **more)
 
     monkeypatch.setattr(environments, "run_uv", run_uv)
     state = created({**inputs, "torchBackend": "cpu"})
@@ -273,6 +276,23 @@ def test_a_package_that_was_changed_after_locking_is_refused_and_nothing_is_left
         created(inputs)
 
     assert not Path(inputs["workspace"]).exists()
+
+
+def test_what_uv_still_does_for_a_killed_run_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, gate, home = tmp_path / "uv", tmp_path / "gate", tmp_path / "home"
+    os.mkfifo(gate)
+    program.write_text(f"#!/bin/sh\ncat '{gate}' >/dev/null 2>&1 &\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(environments.uv, "find_uv_bin", lambda: str(program))
+
+    with environment_folders.lock(home) as held:
+        environments.run_uv("pip", "sync", held=held)
+
+    with pytest.raises(BusyError), environment_folders.lock(home, wait=False):
+        pass
+    gate.write_text("")
+    with environment_folders.lock(home):
+        pass
 
 
 def test_a_folder_that_a_killed_run_left_is_cleared(inputs: Properties) -> None:
