@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from provider.local.record import Phase
 from provider.local.rollout import bring_up
 
 HAND_OVER_SECONDS = 30.0
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ class Instance:
             try:
                 answer = await ask(self.probe, path, timeout=timeout)
             except NoAnswerError as error:
-                return str(error)
+                # Where the supervisor has no descriptor left, that is no trouble of the server.
+                return None if getattr(error.__cause__, "errno", None) in _NO_DESCRIPTOR else str(error)
             if not answer.ok:
                 return f"GET {path} was answered with {answer.status}: {answer.excerpt()}"
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -11,11 +12,12 @@ import threading
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import pytest
 
-from provider.local import client, listener
+from provider.local import client, listener, probe
+from provider.local.instance import Instance
 from provider.local.layout import ServicePaths
 from provider.resource import ResourceError
 from tests.unit.local.conftest import DEADLINE, Service, eventually, free_port, get, is_running, kill
@@ -168,6 +170,18 @@ def test_a_server_that_no_longer_answers_as_it_should_is_restarted(service: Serv
     eventually(lambda: not is_running(first), "the end of the process that is ill")
     ill.unlink()
     assert service.until("Healthy")["restarts"] >= 1
+
+
+@pytest.mark.parametrize(("number", "blamed"), [(errno.EMFILE, False), (errno.ECONNREFUSED, True)])
+def test_a_supervisor_without_descriptors_does_not_blame_its_server(
+    monkeypatch: pytest.MonkeyPatch, number: int, blamed: bool
+) -> None:
+    async def failing(*_: Any) -> NoReturn:
+        raise OSError(number, "no connection")
+
+    monkeypatch.setattr(probe, "_exchange", failing)
+    kept = Instance({"revision": "aaaa"}, cast(Any, None), Path(), cast(Any, None))
+    assert (asyncio.run(kept._trouble(60.0)) is not None) == blamed
 
 
 def test_a_service_is_unhealthy_while_its_server_cannot_be_restarted(service: Service) -> None:
