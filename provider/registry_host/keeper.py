@@ -51,8 +51,6 @@ _BACKLOG = 512
 _ANSWER_SECONDS = 5.0
 _ROLL_SECONDS = 20.0
 """How long a registry that took another's place may take to serve, before the next one is stopped."""
-_PASS_SECONDS = 0.1
-"""How long a registry takes at most to accept the connections that wait for it."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +171,15 @@ class Keeper:
 
     def _pass_by(self, *places: int) -> None:
         """Has new connections go past registries that are to end; those that wait there are taken before they do."""
-        if len(self._registries) > 1:
-            for place in places:
-                (self._files.folder / socket_name(place)).unlink(missing_ok=True)
-            time.sleep(_PASS_SECONDS)
+        if len(self._registries) < 2:
+            return
+        for place in places:
+            with contextlib.suppress(FileNotFoundError):  # it has not begun to listen
+                (self._files.folder / socket_name(place)).rename(self._files.folder / _former(place))
+        for place in places:
+            # It takes connections in their order: where it answers on this one, it has taken all that came before.
+            self._answers_at(_former(place))
+            (self._files.folder / _former(place)).unlink(missing_ok=True)
 
     def _stop(self) -> None:
         """Ends the registries, and what leads to them."""
@@ -254,13 +257,14 @@ class Keeper:
     # -- looking after
 
     def _answers(self, place: int) -> bool:
-        if self._spec.replicas == 1:
-            return self._answers_clients()
+        return self._answers_clients() if self._spec.replicas == 1 else self._answers_at(socket_name(place))
+
+    def _answers_at(self, name: str) -> bool:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(_ANSWER_SECONDS)
         try:
             # The keeper's own working directory is the service's folder, as the registries' is.
-            connection.connect(socket_name(place))
+            connection.connect(name)
             return self._is_registry(connection)
         except OSError:
             return False
@@ -381,6 +385,11 @@ class Keeper:
 
     def _read_spec(self) -> Spec:
         return Spec(**(read_json(self._files.spec) or {}))
+
+
+def _former(place: int) -> str:
+    """The Unix socket of a registry that new connections go past."""
+    return f"{socket_name(place)}.former"
 
 
 def main(folder: str) -> None:
