@@ -93,10 +93,14 @@ def _unknown(path: str, value: Any) -> Iterator[str]:
 def event_loop() -> Iterator[None]:
     """An event loop for the mocks, which use that of their thread: a test that ran its own may have left none. They
     leave one behind in each thread of theirs: cleared in the end, where that is no failure."""
-    asyncio.set_event_loop(asyncio.new_event_loop())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        # Their threads are this loop's. What those leave is nobody's only when they have ended.
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
         asyncio.set_event_loop(None)
         gc.collect()
 
