@@ -67,6 +67,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     checkout.run("make down")
 
 
+@pytest.fixture(scope="module")
+def said_at_first(checkout: Checkout) -> str:
+    """What the first `make up` says. Each test that needs what it deploys asks for it, and so can be run alone."""
+    return checkout.run(block("make up"))
+
+
 def block(first_words: str) -> str:
     (found,) = [text for text in BLOCKS if text.startswith(first_words)]
     return found
@@ -86,21 +92,21 @@ def test_every_block_of_commands_is_run_here_or_by_ci() -> None:
     assert "for target in test test-registry test-docker test-kubernetes; do" in ci
 
 
-def test_make_up_serves_and_prints_a_command_that_works(checkout: Checkout) -> None:
-    said = checkout.run(block("make up"))
-
-    assert "mnist: Healthy" in said
-    (printed,) = re.findall(r"try it: +(curl .*)", said)
+def test_make_up_serves_and_prints_a_command_that_works(checkout: Checkout, said_at_first: str) -> None:
+    assert "mnist: Healthy" in said_at_first
+    (printed,) = re.findall(r"try it: +(curl .*)", said_at_first)
     assert checkout.with_port(block("curl").strip()) == printed
     assert json.loads(checkout.run(printed)) == [0, 1]
 
 
+@pytest.mark.usefixtures("said_at_first")
 def test_make_up_again_changes_nothing(checkout: Checkout) -> None:
     said = checkout.run(block("make up"))
 
     assert re.search(r"Resources:\s+\d+ unchanged", said)
 
 
+@pytest.mark.usefixtures("said_at_first")
 def test_an_edit_is_previewed_and_applied(checkout: Checkout) -> None:
     script = checkout.root / "examples" / "sklearn_mnist" / "score.py"
     script.write_text(script.read_text() + "\n# edited\n")
@@ -113,6 +119,7 @@ def test_an_edit_is_previewed_and_applied(checkout: Checkout) -> None:
     assert "~ 2 updated" in up
 
 
+@pytest.mark.usefixtures("said_at_first")
 def test_the_bare_commands_do_the_same(checkout: Checkout) -> None:
     said = checkout.run(block("eval"))
 
@@ -120,6 +127,7 @@ def test_the_bare_commands_do_the_same(checkout: Checkout) -> None:
     assert f"http://127.0.0.1:{checkout.port}/score" in said
 
 
+@pytest.mark.usefixtures("said_at_first")
 def test_make_down_leaves_nothing(checkout: Checkout) -> None:
     home = checkout.root / ".slipway" / "dev"
     assert home.is_dir()
