@@ -220,7 +220,6 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _start(files: Files) -> None:
-    files.status.unlink(missing_ok=True)  # that of an earlier keeper
     with os.fdopen(os.open(files.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
         subprocess.run(
             python("keeper", files.folder),
@@ -242,11 +241,12 @@ def _wait(files: Files, spec: Spec, deadline: float, watch: Watch) -> str:
         status = read_json(files.status)
         # A keeper that has only just been started has no lock yet.
         alive = is_running(files.folder) or time.monotonic() < began + _FIRST_SECONDS
-        if isinstance(status, dict) and is_running(files.folder) and status.get("spec") == spec.digest:
-            found = str(status.get("state"))
+        told = status if isinstance(status, dict) and status.get("spec") == spec.digest else {}
+        if told and told.get("keeper") == _keeper(files):  # and not an earlier one
+            found = str(told.get("state"))
             if found == "Serving":
                 return found
-            if status.get("failures", 0) >= _MOST_FAILURES:
+            if told.get("failures", 0) >= _MOST_FAILURES:
                 break
         if not alive:
             return "Stopped"
@@ -256,15 +256,33 @@ def _wait(files: Files, spec: Spec, deadline: float, watch: Watch) -> str:
 
 
 def _signal(files: Files, number: signal.Signals) -> bool:
-    """Sends a signal to the keeper; False where there is none. Its lock says that the pid is still its own."""
+    """Sends a signal to the keeper; False where there is none."""
+    deadline = time.monotonic() + _FIRST_SECONDS
+    while is_held(files.lock):
+        keeper = _keeper(files)
+        if keeper is not None:
+            try:
+                os.kill(keeper, number)
+            except ProcessLookupError:
+                return False
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _keeper(files: Files) -> int | None:
+    """The process that holds the lock, as is written there; None while that is not so yet."""
     status = read_json(files.status)
-    if not is_held(files.lock) or not isinstance(status, dict) or "keeper" not in status:
-        return False
     try:
-        os.kill(int(status["keeper"]), number)
-    except ProcessLookupError:
-        return False
-    return True
+        # Where it is not, the disk was full, or the keeper is one of a Slipway that wrote it to its status alone.
+        keeper = int(files.lock.read_text() or (status["keeper"] if isinstance(status, dict) else ""))
+        # For a moment it is the number of the one before, which may be anybody's by now.
+        own = Path(f"/proc/{keeper}/cwd").samefile(files.folder)
+    except (OSError, ValueError, KeyError):
+        return None
+    return keeper if own and is_held(files.lock) else None
 
 
 def _last_lines(files: Files) -> str:

@@ -409,6 +409,9 @@ def main(folder: str) -> None:
             if time.monotonic() > deadline:
                 return
             time.sleep(POLL_SECONDS)
+    # Whoever finds it held knows whom to ask, also before anything was told of the state.
+    with contextlib.suppress(OSError):  # the disk is full
+        os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
     Keeper(Path(folder)).run()
 
 

@@ -172,6 +172,39 @@ def test_a_keeper_that_was_killed_is_found_by_refresh_and_started_by_up(service:
     assert read(service.registry().repository(name), blob.digest) == blob.data
 
 
+@pytest.mark.parametrize("changed", [{}, {"quotaBytes": 65 * MIB}])
+def test_a_keeper_that_has_not_told_of_itself_yet_is_found(service: Service, changed: dict[str, Any]) -> None:
+    service.up()
+    keeper = service.status()["keeper"]
+    # As after an `up` that was killed while its keeper started.
+    Files(service.folder).status.unlink()
+    service.refresh()
+    service.up(**changed)
+    assert service.status()["keeper"] == keeper
+    assert service.state["state"] == "Serving"
+
+
+def test_a_keeper_that_could_not_write_to_its_lock_is_found(service: Service) -> None:
+    service.up()
+    keeper = service.status()["keeper"]
+    Files(service.folder).lock.write_text("")
+    service.up(quotaBytes=65 * MIB)
+    assert service.status()["keeper"] == keeper
+
+
+def test_what_an_earlier_keeper_told_is_not_taken_for_news(service: Service) -> None:
+    service.up()
+    told = Files(service.folder).status.read_bytes()
+    earlier = service.status()["keeper"]
+    os.kill(earlier, signal.SIGTERM)
+    eventually(lambda: not is_alive(earlier), "the keeper ends")
+    Files(service.folder).status.write_bytes(told)
+    service.refresh()
+    service.up()
+    assert service.status()["keeper"] != earlier
+    service.registry().check()
+
+
 def test_a_service_whose_folder_is_gone_is_made_again(service: Service) -> None:
     service.up()
     host.remove(service.folder, Watch())
