@@ -77,17 +77,16 @@ def test_a_certificate_out_of_its_time_is_told_with_a_word_about_the_clock(
     files = Files(service.folder)
     files.certificate.write_text(made.certificate)
     files.private_key.write_text(made.private_key)
-    os.kill(service.status()["pid"], signal.SIGKILL)
-    eventually(lambda: service.status()["pid"] and _serves(service), "it serves again")
+    killed = service.status()["pid"]
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: service.status()["pid"] not in (None, killed) and _serves(service), "another one serves")
     with pytest.raises(RegistryError, match=rf"{words}.*; renew its certificate, or set this machine's clock right"):
         service.registry(authority.certificate).check()
 
 
 def _serves(service: Service) -> bool:
-    try:
-        return bool(served(service.inputs["port"])) and service.status()["state"] == "Serving"
-    except OSError:
-        return False
+    """By the word of its keeper, which has asked it: clients that come too early leave sockets open in Python's ssl."""
+    return bool(service.status()["state"] == "Serving")
 
 
 def test_old_versions_of_tls_are_refused(service: Service, pair: dict[str, str]) -> None:
