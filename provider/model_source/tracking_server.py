@@ -17,16 +17,22 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from provider.content.errors import ContentError
+from provider.content.layout import disk_errors
+from provider.local.layout import locked
 from provider.model_source.cache import directory
 from provider.model_source.run import LoggedModel, Run, SourceError
 
 _TIMEOUT_SECONDS = 30
 _PAGE = 1000
+_LOCK = ".lock"
+_UNREACHED = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
+"""What says that the server is not there, or no longer."""
 
 
 class TrackingServer:
@@ -85,15 +91,26 @@ class TrackingServer:
         key = hashlib.sha256(json.dumps([self.address, path, sorted(files.items())]).encode()).hexdigest()[:16]
         target = directory() / key / name
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=".", dir=target.parent))
             try:
-                for file in files:
-                    self._save(f"{path}/{file}" if file else path, partial / name / file if file else partial / name)
-                (partial / name).replace(target)
-            finally:
-                shutil.rmtree(partial)
+                with disk_errors(directory(), sum(files.values())), locked(target.parent / _LOCK):
+                    self._copy(path, files, target)
+            except ContentError as error:
+                raise SourceError("trackingUri", str(error)) from None
         return target
+
+    def _copy(self, path: str, files: Iterable[str], target: Path) -> None:
+        """Makes `target`, unless somebody else did; under the lock of its folder."""
+        if target.exists():
+            return
+        for left_behind in target.parent.glob(".*/"):  # by a run that was killed: nobody else holds the lock
+            shutil.rmtree(left_behind)
+        partial = Path(tempfile.mkdtemp(prefix=".", dir=target.parent))
+        try:
+            for file in files:
+                self._save(f"{path}/{file}" if file else path, partial / target.name / file)
+            (partial / target.name).replace(target)
+        finally:
+            shutil.rmtree(partial)
 
     def _list(self, path: str, below: str) -> Iterator[tuple[str, int]]:
         """The files of an artifact folder and their sizes; the file itself, as "", where `path` is one."""
@@ -127,8 +144,17 @@ class TrackingServer:
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, file.open("wb") as copy:  # noqa: S310
                 shutil.copyfileobj(answer, copy, 1 << 20)
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+                copy.flush()
+                # A power cut after the rename must not leave empty files that look whole.
+                os.fsync(copy.fileno())
+                left = answer.length
+        except _UNREACHED as error:
             raise self._failure(error) from None
+        if left:  # reading in pieces does not tell
+            raise SourceError(
+                "trackingUri",
+                f"{self.address} broke off while it sent {path}; look whether it runs, then try again",
+            )
 
     # --- the API
 
@@ -152,7 +178,7 @@ class TrackingServer:
                 if error.code == 404:
                     return None
                 raise self._failure(error) from None
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+        except _UNREACHED as error:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> SourceError:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import re
+import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,6 +22,7 @@ import pytest
 from provider.model_source.mlflow import Query, resolve
 from provider.model_source.run import SourceError
 
+DEADLINE = 60.0
 ARTIFACTS = {
     "1/aa01/artifacts/model/MLmodel": b"first",
     "1/aa02/artifacts/model/MLmodel": b"second",
@@ -56,6 +64,10 @@ class Server(BaseHTTPRequestHandler):
     status = 200
     authorization: str | None = None
     hostile = False
+    cut = False
+    """It ends in the middle of a file."""
+    gate: threading.Event | None = None
+    """What a download waits for."""
 
     def do_GET(self) -> None:
         type(self).authorization = self.headers.get("Authorization")
@@ -75,7 +87,9 @@ class Server(BaseHTTPRequestHandler):
             self._answer({"files": entries(asked["path"])} if not self.hostile else {"files": [{"path": "../x"}]})
         elif method.startswith("mlflow-artifacts/artifacts/"):
             type(self).downloads += 1
-            self._send(ARTIFACTS[method.removeprefix("mlflow-artifacts/artifacts/")], 200)
+            if self.gate is not None:
+                assert self.gate.wait(DEADLINE)
+            self._send(ARTIFACTS[method.removeprefix("mlflow-artifacts/artifacts/")], 200, cut=self.cut)
         else:
             self._answer(None)
 
@@ -103,11 +117,11 @@ class Server(BaseHTTPRequestHandler):
             document = {"error_code": "RESOURCE_DOES_NOT_EXIST"}
         self._send(json.dumps(document).encode(), status)
 
-    def _send(self, body: bytes, status: int) -> None:
+    def _send(self, body: bytes, status: int, *, cut: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[:-1] if cut else body)
 
     def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 - the base class's name
 
@@ -122,7 +136,7 @@ def entries(path: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("downloads", "status", "authorization", "hostile"):
+    for name in ("downloads", "status", "authorization", "hostile", "cut", "gate"):
         monkeypatch.setattr(Server, name, getattr(Server, name))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -131,6 +145,13 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def eventually(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def mistake(root: Path, asked: Query) -> tuple[str, str]:
@@ -162,6 +183,77 @@ def test_a_single_file(address: str, tmp_path: Path) -> None:
     found = resolve(Query(address, "model/MLmodel", run_id="aa01"), tmp_path)
     assert found.path.name == "MLmodel"
     assert found.path.read_bytes() == b"first"
+
+
+def test_a_copy_that_the_server_broke_off_is_not_kept(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Query(address, "model", run_id="aa02")
+    monkeypatch.setattr(Server, "cut", True)
+    assert mistake(tmp_path, asked) == (
+        "trackingUri",
+        f"{address} broke off while it sent 1/aa02/artifacts/model/MLmodel; look whether it runs, then try again",
+    )
+    monkeypatch.setattr(Server, "cut", False)
+    assert (resolve(asked, tmp_path).path / "MLmodel").read_bytes() == b"second"
+
+
+def test_a_connection_that_is_reset_is_the_server_s_matter(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reset(*_: object) -> None:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+    monkeypatch.setattr(shutil, "copyfileobj", reset)
+    assert mistake(tmp_path, Query(address, "model", run_id="aa02")) == (
+        "trackingUri",
+        f"{address} does not answer: [Errno 104] Connection reset by peer; start it, or mend the address",
+    )
+
+
+def test_two_who_ask_for_the_same_model_at_once_share_one_copy(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, gate = Query(address, "model", run_id="aa02"), threading.Event()
+    locks: list[Any] = []
+    monkeypatch.setattr(Server, "gate", gate)
+    lock = fcntl.flock
+
+    def locking(*arguments: Any) -> None:
+        locks.append(arguments)
+        lock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", locking)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(resolve, asked, tmp_path)
+        eventually(lambda: Server.downloads)
+        second = pool.submit(resolve, asked, tmp_path)
+        eventually(lambda: Server.downloads == 2 or len(locks) == 2)
+        gate.set()
+        assert first.result(DEADLINE) == second.result(DEADLINE)
+    assert Server.downloads == 2, "each file was copied once"
+
+
+def test_what_a_killed_copy_left_is_cleared(address: str, tmp_path: Path) -> None:
+    asked = Query(address, "model", run_id="aa02")
+    kept = resolve(asked, tmp_path).path
+    left = kept.parent / ".abcdefgh" / "model"
+    left.mkdir(parents=True)
+    (left / "MLmodel").write_bytes(b"sec")
+    shutil.rmtree(kept)
+
+    resolve(asked, tmp_path)
+    assert [path.name for path in kept.parent.iterdir() if path.is_dir()] == ["model"]
+
+
+def test_a_full_disk_is_told_with_the_figures(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    field, told = mistake(tmp_path, Query(address, "model", run_id="aa02"))
+    assert field == "trackingUri"
+    assert re.fullmatch(r"the disk of .*/cache/slipway/mlflow is full: 13 bytes needed, .* free; free some .*", told)
 
 
 def test_a_logged_model(address: str, tmp_path: Path) -> None:
