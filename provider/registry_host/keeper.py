@@ -342,9 +342,10 @@ class Keeper:
                 print(f"removed {name}: no tag names it", file=sys.stderr, flush=True)
                 self._announce(name)
         command = [self._spec.program, "garbage-collect", str(self._files.configuration)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            print(f"removing what is not referred to ended with {done.returncode}", file=sys.stderr, flush=True)
+        # What has no name yet must be safe from it as soon as another keeper lets clients push again.
+        returned = child(command, stdout=subprocess.DEVNULL).wait()
+        if returned:
+            print(f"removing what is not referred to ended with {returned}", file=sys.stderr, flush=True)
         self._note_collection()
         self._next_collection = time.monotonic() + self._spec.collect_seconds
 

@@ -7,19 +7,23 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provider.content.watch import Watch
+from provider.local.layout import write_json
 from provider.registry.auth import Credentials
 from provider.registry.client import Registry
 from provider.registry.errors import RegistryDeniedError, RegistryFullError
 from provider.registry_host import host, keeper, usage
-from provider.registry_host.spec import Files
+from provider.registry_host.spec import Files, Spec
 from provider.resource import ResourceError
 from provider.values import UNKNOWN
 from tests.registry.registry_process import DEADLINE, RegistryProcess, free_port
@@ -305,6 +309,25 @@ def test_a_blob_that_was_just_written_is_not_cleaned_away(service: Service, name
     assert usage.last_written(data) == 0.0
     put(service.registry().repository(name), content(1000, seed=450))
     assert time.time() - usage.last_written(data) < keeper._QUIET_SECONDS
+
+
+def test_what_removes_ends_with_its_keeper(tmp_path: Path) -> None:
+    """Else it would go on beside the registry of the next one, and remove what is only just pushed."""
+    program, told = tmp_path / "registry", tmp_path / "pid"
+    program.write_text(f"#!/bin/sh\necho $$ > {told}.new\nmv {told}.new {told}\nexec sleep 3600\n")
+    program.chmod(0o755)
+    spec = Spec(str(program), free_port(), MIB, 0.5, MIB, collect_seconds=1, retention_days=None)
+    write_json(Files(tmp_path).spec, asdict(spec))
+    keeping = "import sys, pathlib, provider.registry_host.keeper as k; k.Keeper(pathlib.Path(sys.argv[1]))._collect()"
+    with subprocess.Popen([sys.executable, "-c", keeping, str(tmp_path)]) as process:
+        eventually(told.exists, "it removes")
+        process.kill()
+    pid = int(told.read_text())
+    try:
+        eventually(lambda: not is_alive(pid), "it has ended")
+    finally:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_used_bytes_of_a_folder_that_vanishes_are_none(tmp_path: Path) -> None:
