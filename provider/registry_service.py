@@ -216,7 +216,7 @@ def _read(context: Context, folder: Path, state: Properties) -> Properties | Non
         context.log.warning(f"the registry in {folder} is gone: it will be made again")
         return None
     found = host.state(folder)
-    if found in ("Stopped", "Failing"):
+    if found in ("Stopped", "Failing", "Ending"):
         context.log.warning(f"the registry in {folder} does not run ({found}): it will be started")
     else:
         found = "Serving"  # what else it may be doing passes by itself

@@ -135,6 +135,7 @@ def apply(folder: Path, spec: Spec, watch: Watch, pair: Pair | None = None) -> C
         write_json(files.spec, asdict(spec))
     except OSError as error:
         raise ContentError(f"the registry's folder {folder} cannot be written: {error.strerror}") from error
+    _outlast(folder, watch)
     deadline = time.monotonic() + _START_SECONDS
     status = "Stopped"
     for _ in range(_MOST_FAILURES):
@@ -149,6 +150,14 @@ def apply(folder: Path, spec: Spec, watch: Watch, pair: Pair | None = None) -> C
         f"the registry on {spec.bind}:{spec.port} does not serve ({status}): {_last_lines(files)}; mend that, then run "
         f"`pulumi up` again"
     )
+
+
+def _outlast(folder: Path, watch: Watch) -> None:
+    """Waits for the end of a keeper that a `destroy` has asked to end, and that outlived it."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while state(folder) == "Ending" and time.monotonic() < deadline:
+        watch.check("waiting for the registry's end")
+        time.sleep(_POLL_SECONDS)
 
 
 def remove(folder: Path, watch: Watch) -> None:

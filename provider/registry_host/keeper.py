@@ -90,6 +90,7 @@ class Keeper:
             if received is None:
                 continue
             if received.si_signo == signal.SIGTERM:
+                self._say("Ending")  # requests that have begun may take a minute
                 break
             if received.si_signo == signal.SIGHUP:
                 self._change(self._read_spec())

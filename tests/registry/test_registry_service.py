@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -207,6 +213,43 @@ def test_what_an_earlier_keeper_told_is_not_taken_for_news(service: Service) -> 
     service.up()
     assert service.status()["keeper"] != earlier
     service.registry().check()
+
+
+def test_a_registry_that_ends_since_a_destroy_that_was_killed_is_started_again(service: Service, name: str) -> None:
+    service.up()
+    keeper = service.status()["keeper"]
+    with closing(half_of_an_upload(service, name)) as connection, ThreadPoolExecutor() as pool:
+        os.kill(keeper, signal.SIGTERM)
+        eventually(lambda: not listens(service), "it takes no more connections, and waits for the upload")
+        found = service.refresh()
+        assert found is not None
+        assert found["state"] == "Ending"
+        up = pool.submit(service.up)
+        connection.close()
+        up.result(DEADLINE)
+    assert service.status()["keeper"] != keeper
+    service.registry().check()
+
+
+def half_of_an_upload(service: Service, name: str) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection(service.state["address"], timeout=DEADLINE)
+    pair = f"{service.state['username']}:{service.state['password']}"
+    headers = {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    connection.request("POST", f"/v2/{name}/blobs/uploads/", headers={**headers, "Content-Length": "0"})
+    answer = connection.getresponse()
+    answer.read()
+    location = urlsplit(answer.headers["Location"])
+    connection.request("PATCH", f"{location.path}?{location.query}", b"half", {**headers, "Content-Length": "8"})
+    eventually(lambda: list(Files(service.folder).data.rglob("_uploads/*/data")), "it has begun")
+    return connection
+
+
+def listens(service: Service) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", service.inputs["port"]), timeout=DEADLINE).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_a_service_whose_folder_is_gone_is_made_again(service: Service) -> None:
