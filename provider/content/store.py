@@ -351,7 +351,8 @@ class Store:
             registration = _enter(model, request, StoredVersion(layer, config, manifest))
             self._save(writer, record)
         except ContentError:
-            writer.clear_leftovers(before)
+            # The record may have been written, and the index not: what it names stays for the next attempt.
+            writer.clear_leftovers(before | self._referenced(self.record()))
             raise
         return registration
 

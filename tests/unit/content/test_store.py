@@ -377,7 +377,9 @@ def test_a_disk_that_fills_up_while_documents_are_written(
         patch.setattr(layout_module.Writer, "_replace", replace)
         with pytest.raises(ContentError, match="is full"):
             bench.store.register(request)
-    assert bench.store.damage("kept", 1) is None
+    named = [(name, version) for name, model in bench.store.record().models.items() for version in model.held]
+    assert ("kept", 1) in named
+    assert [bench.store.damage(*version) for version in named] == [None] * len(named)
     assert bench.store.register(request).version == 1
     bench.assert_whole()
 
