@@ -274,7 +274,9 @@ class Writer:
         """Removes the layout with all it holds, and its folder. Returns what else lies there, which stays."""
         if any(_is_locked(path) for path in _files(self._root / "incoming")):
             raise ContentError(f"{self._root} is being written to by another operation; try again when that has ended")
-        # The mark and the lock go last: until then, a removal that was cut short is known as one.
+        # Before what it names, which the next change would miss. The mark and the lock go last: until then, a removal
+        # that was cut short is known as one.
+        (self._root / "index.json").unlink(missing_ok=True)
         for path in (*_files(self._root / "incoming"), *_files(self._root / "blobs" / "sha256")):
             path.unlink(missing_ok=True)
         for name in _OWN_FILES:

@@ -10,6 +10,7 @@ kill came between the two. Entries of index.json that are not ours stay as they 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -209,6 +210,8 @@ class Store:
 
         Returns the names of what stays in its folder because it is not the store's."""
         if not self.layout.exists:
+            with contextlib.suppress(OSError):  # a removal that was killed may have left it, empty
+                self.root.rmdir()
             return []
         with self.layout.locked(watch) as writer:
             record = self.prepare(writer)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,15 @@ def test_forgetting_what_is_gone_is_no_error(bench: Bench) -> None:
 
 def test_entries_of_others_stay_with_all_they_name(bench: Bench) -> None:
     bench.register(content=b"one")
+    entry, blobs = put_foreign(bench)
+    bench.register(content=b"two")
+    bench.store.forget("m", "dev/p")
+    assert bench.index() == [entry]
+    assert bench.blobs() == {blob.digest.removeprefix("sha256:") for blob in blobs}
+
+
+def put_foreign(bench: Bench) -> tuple[dict[str, Any], list[Blob]]:
+    """Has an entry in the index that is nobody's here. Returns it with its blobs."""
     layer = Blob("sha256:" + "0" * 64, 3)
     documents = artifact("image", layer, "x")
     with bench.store.layout.locked() as writer:
@@ -182,10 +192,7 @@ def test_entries_of_others_stay_with_all_they_name(bench: Bench) -> None:
         entry = {"mediaType": "application/vnd.oci.image.manifest.v1+json", **vars(manifest)}
         writer.write_index([*bench.store.layout.index(), entry])
     bench.store.layout.blob_path(layer.digest).write_bytes(b"tar")
-    bench.register(content=b"two")
-    bench.store.forget("m", "dev/p")
-    assert bench.index() == [entry]
-    assert bench.blobs() == {blob.digest.removeprefix("sha256:") for blob in (layer, config, manifest)}
+    return entry, [layer, config, manifest]
 
 
 # --- the store as a whole
@@ -216,6 +223,38 @@ def test_a_removal_that_was_cut_short_is_completed(bench: Bench) -> None:
         (bench.store.root / name).unlink()
     assert bench.store.abandon("dev/p") == []
     assert not bench.store.root.exists()
+
+
+@pytest.mark.parametrize("after", range(12))
+def test_a_removal_that_was_killed_is_completed(bench: Bench, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """Three blobs, three files, three folders, the lock, and the folder of it all."""
+    bench.store.configure("dev/p", "Basic", MIB)
+    put_foreign(bench)
+    with monkeypatch.context() as patch, suppress(Killed):
+        kill_after(patch, after, "unlink", "rmdir")
+        bench.store.abandon("dev/p")
+    assert bench.store.abandon("dev/p") == []
+    assert not bench.store.root.exists()
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL."""
+
+
+def kill_after(patch: pytest.MonkeyPatch, steps: int, *names: str) -> None:
+    """Ends what calls these functions of paths for the time after `steps`."""
+    left = iter(range(steps))
+
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any, **named: Any) -> None:
+            if next(left, None) is None:
+                raise Killed
+            real(*arguments, **named)
+
+        return call
+
+    for name in names:
+        patch.setattr(Path, name, counted(getattr(Path, name)))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 9, "models": {}}'])
