@@ -343,10 +343,14 @@ class Keeper:
                 print(f"removed {name}: no tag names it", file=sys.stderr, flush=True)
                 self._announce(name)
         command = [self._spec.program, "garbage-collect", str(self._files.configuration)]
-        # What has no name yet must be safe from it as soon as another keeper lets clients push again.
-        returned = child(command, stdout=subprocess.DEVNULL).wait()
-        if returned:
-            print(f"removing what is not referred to ended with {returned}", file=sys.stderr, flush=True)
+        try:
+            # What has no name yet must be safe from it as soon as another keeper lets clients push again.
+            returned = child(command, stdout=subprocess.DEVNULL).wait()
+            how = f"ended with {returned}" if returned else ""
+        except OSError as error:  # the registry goes on without
+            how = f"cannot be started: {error.strerror or error}"
+        if how:
+            print(f"removing what is not referred to {how}", file=sys.stderr, flush=True)
         self._note_collection()
         self._next_collection = time.monotonic() + self._spec.collect_seconds
 

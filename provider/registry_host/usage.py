@@ -17,10 +17,11 @@ _ROOT = Path("docker") / "registry" / "v2"
 
 def used_bytes(data: Path) -> int:
     """Bytes of all files, uploads that are under way included."""
-    return sum(_sizes(str(data)))
+    return sum(status.st_size for _, status in _files(str(data)))
 
 
-def _sizes(folder: str) -> Iterator[int]:
+def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """The name and the status of each file. What goes meanwhile is left out; `Path.glob` raises an error there."""
     try:
         entries = list(os.scandir(folder))
     except OSError:  # removed meanwhile
@@ -28,17 +29,17 @@ def _sizes(folder: str) -> Iterator[int]:
     for entry in entries:
         try:
             if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path)
+                yield from _files(entry.path)
             else:
-                yield entry.stat(follow_symlinks=False).st_size
+                yield entry.name, entry.stat(follow_symlinks=False)
         except OSError:
             continue
 
 
 def last_written(data: Path) -> float:
     """When a blob or an upload was last written to (seconds since 1970); 0 where there is none."""
-    places = [*(data / _ROOT / "blobs").glob("*/*/*/data"), *(data / _ROOT).glob("repositories/**/_uploads/*/data")]
-    return max((_modified(path) for path in places), default=0.0)
+    # Nothing else has this name: neither what names a blob, nor what goes on with an upload.
+    return max((status.st_mtime for name, status in _files(str(data / _ROOT)) if name == "data"), default=0.0)
 
 
 def drop_untagged(data: Path, before: float) -> list[str]:

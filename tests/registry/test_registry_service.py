@@ -373,6 +373,40 @@ def test_what_removes_ends_with_its_keeper(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def test_an_upload_that_ends_while_the_latest_write_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = tmp_path / "docker" / "registry" / "v2"
+    blob, uploads = registry / "blobs" / "sha256" / "ab" / "abcd" / "data", registry / "repositories" / "a" / "_uploads"
+    for folder in (blob.parent, uploads / "1" / "hashstates", uploads / "2"):
+        folder.mkdir(parents=True)
+    blob.touch()
+    os.utime(blob, (1000, 1000))
+    (uploads / "2" / "data").touch()
+    os.utime(uploads / "2" / "data", (2000, 2000))
+    scandir = os.scandir
+
+    def ended(path: Any) -> Any:
+        if Path(path).name == "hashstates":
+            Path(path).rmdir()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", ended)
+    assert usage.last_written(tmp_path) == 2000.0
+    assert not (uploads / "1" / "hashstates").exists()
+
+
+def test_a_cleaning_that_cannot_be_started_is_told_and_comes_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = Spec(str(tmp_path / "gone"), free_port(), MIB, 0.5, MIB, collect_seconds=60, retention_days=None)
+    write_json(Files(tmp_path).spec, asdict(spec))
+    keeping = keeper.Keeper(tmp_path)
+    keeping._collect()
+    assert "removing what is not referred to cannot be started: No such file or directory" in capfd.readouterr().err
+    assert keeping._next_collection > time.monotonic()
+
+
 def test_used_bytes_of_a_folder_that_vanishes_are_none(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "b").write_bytes(bytes(10))
