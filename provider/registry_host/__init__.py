@@ -5,5 +5,5 @@
 `registry_service`.
 
 `front` leads to several registries on the same data. `courier` delivers what happens as `events`, kept as `deliveries`
-until then, to the `webhooks` of users.
+until then, to the `webhooks` of users. What all of them tell goes through `log`.
 """

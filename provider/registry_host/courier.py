@@ -16,7 +16,6 @@ import signal
 import socket
 import sqlite3
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from urllib.parse import urlsplit
 from provider.local.layout import read_json
 from provider.registry_host.deliveries import Delivery, Queue
 from provider.registry_host.events import CONTENT_TYPE, from_notification, is_wanted
+from provider.registry_host.log import say
 from provider.registry_host.spec import TOKEN_VARIABLE, Files, Spec
 
 _STACK_BYTES = 256 * 1024
@@ -88,7 +88,7 @@ class Courier:
         found = list(from_notification(document, spec.url, self._files.data))
         wanted = [(hook["name"], event) for event in found for hook in spec.webhooks if is_wanted(event, hook)]
         for name, count in self.queue.add(wanted).items():
-            _say(f"webhook {name}: too many events wait; the {count} oldest were dropped")
+            say(f"webhook {name}: too many events wait; the {count} oldest were dropped")
 
     def _read_spec(self) -> Spec:
         return Spec(**(read_json(self._files.spec) or {}))
@@ -128,7 +128,7 @@ class Sender:
             try:
                 self._deliver(name)
             except sqlite3.Error as error:  # the disk is full: what was delivered is delivered once more
-                _say(f"webhook {name}: {error}")
+                say(f"webhook {name}: {error}")
                 self._ended.wait(_TIMEOUT_SECONDS)
 
     def _deliver(self, name: str) -> None:
@@ -144,16 +144,16 @@ class Sender:
         if not outcome.said:
             self._queue.done(delivery)
             if self._failing:
-                _say(f"webhook {name}: delivers again")
+                say(f"webhook {name}: delivers again")
             self._failing = 0
             return
         self._failing += 1
         if self._failing == 1:
-            _say(f"webhook {name}: {outcome.said}; events are kept and tried again")
+            say(f"webhook {name}: {outcome.said}; events are kept and tried again")
         old = time.time() - delivery.received > _GIVE_UP_SECONDS and delivery.attempts >= _FEWEST_ATTEMPTS
         if outcome.final or old:
             self._queue.done(delivery)
-            _say(f"webhook {name}: the event {delivery.event['id']} was given up: {outcome.said}")
+            say(f"webhook {name}: the event {delivery.event['id']} was given up: {outcome.said}")
             return
         if outcome.reached:
             self._queue.postpone(delivery, _pause(delivery.attempts) if outcome.wish is None else outcome.wish)
@@ -232,9 +232,9 @@ class _Notifications(BaseHTTPRequestHandler):
             self.courier.take(json.loads(body))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             # Another answer would have the registry send it again for ever.
-            _say(f"a notification was not understood ({type(error).__name__}: {error})")
+            say(f"a notification was not understood ({type(error).__name__}: {error})")
         except Exception as error:  # no room on disk: the registry keeps it and tries again
-            _say(f"events cannot be kept: {error}")
+            say(f"events cannot be kept: {error}")
             return 503
         return 200
 
@@ -245,10 +245,6 @@ class _Notifications(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         """Requests are not logged."""
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def main(folder: str, descriptor: str) -> None:

@@ -14,10 +14,11 @@ import resource
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
+
+from provider.registry_host.log import say
 
 _PIPE_BYTES = 256 * 1024
 _MOST_CONNECTIONS = 512
@@ -71,7 +72,7 @@ class Front:
                     finally:
                         self._left(place)
         except OSError as error:
-            print(f"a connection ended: {error.strerror}", file=sys.stderr, flush=True)
+            say(f"a connection ended: {error.strerror}")
         finally:
             self._places.release()
 

@@ -34,6 +34,7 @@ from typing import Any
 from provider.local.layout import read_json, write_json
 from provider.local.listener import bind
 from provider.registry_host import events, usage
+from provider.registry_host.log import say
 from provider.registry_host.processes import POLL_SECONDS, SIGNALS, Kept, child, end, python
 from provider.registry_host.spec import LOOPBACK, TOKEN_VARIABLE, Events, Files, Spec, configuration, socket_name
 
@@ -340,7 +341,7 @@ class Keeper:
         if self._spec.retention_days is not None:
             before = time.time() - self._spec.retention_days * _SECONDS_A_DAY
             for name in usage.drop_untagged(self._files.data, before):
-                print(f"removed {name}: no tag names it", file=sys.stderr, flush=True)
+                say(f"removed {name}: no tag names it")
                 self._announce(name)
         command = [self._spec.program, "garbage-collect", str(self._files.configuration)]
         try:
@@ -350,7 +351,7 @@ class Keeper:
         except OSError as error:  # the registry goes on without
             how = f"cannot be started: {error.strerror or error}"
         if how:
-            print(f"removing what is not referred to {how}", file=sys.stderr, flush=True)
+            say(f"removing what is not referred to {how}")
         self._note_collection()
         self._next_collection = time.monotonic() + self._spec.collect_seconds
 
@@ -368,7 +369,7 @@ class Keeper:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=_ANSWER_SECONDS):
                 return
         except OSError as error:
-            print(f"the removal of {name} is told to nobody: {error}", file=sys.stderr, flush=True)
+            say(f"the removal of {name} is told to nobody: {error}")
 
     # -- telling
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from provider.registry_host.log import say
+
 SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
 """What a keeper waits for, and so blocks; its children do not."""
 POLL_SECONDS = 0.02
@@ -81,7 +83,7 @@ class Kept:
         self.failures = 1 if now - self._started > _STEADY_SECONDS and self._process is not None else self.failures + 1
         self._next_start = now + min(_LONGEST_PAUSE, 0.1 * 2**self.failures)
         self._process, self.serving = None, False
-        print(f"{self.name} {how}; it is started again", file=sys.stderr, flush=True)
+        say(f"{self.name} {how}; it is started again")
 
     def release(self) -> subprocess.Popen[bytes] | None:
         """Gives the process up, asked to end."""

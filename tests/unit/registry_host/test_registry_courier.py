@@ -18,6 +18,7 @@ from provider.registry_host.deliveries import Queue
 from provider.registry_host.spec import Files, Spec
 from tests.ports import free_port
 from tests.registry.receiver import Receiver
+from tests.unit.registry_host.full_log import full_log
 
 DEADLINE = 180.0
 
@@ -306,6 +307,17 @@ def test_a_slow_receiver_holds_up_no_other(running: Running, receiver: Receiver)
         assert slow.received == []
         held.set()
         eventually(lambda: len(slow.received) == 2, "the slow one was told")
+
+
+def test_a_full_disk_under_the_log_ends_no_delivery(running: Running, receiver: Receiver) -> None:
+    statuses = iter([500])
+    receiver.answer = lambda _: (next(statuses, 200), {})
+    taken = running.ask({"name": "ci", "url": receiver.url})
+    (sender,) = taken.senders.values()
+    with full_log():
+        taken.take(notification(0))
+        eventually(lambda: receiver.received or not sender._thread.is_alive(), "it was delivered, or never will be")
+    assert [document["id"] for document in receiver.events] == ["e0"]
 
 
 def test_a_notification_that_is_none_is_refused(running: Running) -> None:

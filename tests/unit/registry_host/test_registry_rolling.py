@@ -14,6 +14,7 @@ from provider.local.layout import write_json
 from provider.registry_host.keeper import Keeper
 from provider.registry_host.processes import Kept
 from provider.registry_host.spec import Files, Spec, socket_name
+from tests.unit.registry_host.full_log import full_log
 
 DEADLINE = 180.0
 
@@ -68,3 +69,10 @@ def test_who_waits_at_a_registry_is_taken_before_it_ends(
 def test_a_registry_that_is_not_there_is_passed_by_at_once(keeper: Keeper, tmp_path: Path) -> None:
     keeper._pass_by(0, 1)
     assert list(tmp_path.glob("*.sock*")) == []
+
+
+def test_a_full_disk_under_the_log_does_not_end_the_keeper() -> None:
+    kept = Kept("a registry", _not_started)
+    with full_log():
+        kept.tend()
+    assert kept.failures == 1
