@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,10 +69,13 @@ def copy(
         partial(_send, source, target, name, size, mounted_from, watch) for name, size in blobs.items()
     ]
     run_all(work, parallel + _SMALL_REQUESTS)
-    for document in documents:
-        watch.check("copying an image")
-        reference = tag if document.digest == digest else document.digest
-        target.put_manifest(reference, document.media_type, document.content)
+    try:
+        _put_documents(target, documents, digest, tag, watch)
+    except CorruptBlobError as error:
+        # What a killed copy left in a layout was there when it was asked for, and went with the first change.
+        watch.warning(f"{str(error).partition(';')[0]}; sending it again")
+        run_all(work, parallel + _SMALL_REQUESTS)
+        _put_documents(target, documents, digest, tag, watch)
 
 
 def missing(store: BlobStore, digest: str, tag: str) -> str | None:
@@ -167,6 +170,13 @@ def _send(source: BlobStore, target: BlobStore, digest: str, size: int, mounted_
         return
     watch.status(f"copying {digest[7:19]}: {human_size(size)}")
     target.put_blob(digest, size, lambda: source.open_blob(digest))
+
+
+def _put_documents(target: BlobStore, documents: Sequence[_Document], digest: str, tag: str, watch: Watch) -> None:
+    for document in documents:
+        watch.check("copying an image")
+        reference = tag if document.digest == digest else document.digest
+        target.put_manifest(reference, document.media_type, document.content)
 
 
 def _digest_of(content: bytes) -> str:

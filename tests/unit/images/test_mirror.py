@@ -11,6 +11,7 @@ import pytest
 
 from provider.content.cache import DigestCache
 from provider.content.errors import ContentError, CorruptBlobError
+from provider.content.layout import Writer
 from provider.content.modelpack import MANIFEST, blob_of
 from provider.images import mirror
 from provider.images.compose import CONFIG
@@ -67,6 +68,25 @@ def test_a_copy_is_the_same_to_the_byte_and_whole(source: ImageLayoutStore, targ
     assert mirror.missing(target, digest, TAG) is None
     mirror.copy(source, target, digest, TAG)
     assert target.tags() == [TAG]
+
+
+def test_a_copy_that_was_killed_before_anything_named_its_layers_is_completed(
+    source: ImageLayoutStore, target: ImageLayoutStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Stands in for SIGKILL."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    digest = image(source, b"debian", b"python")
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "add_document", killed)
+        with pytest.raises(Killed):
+            mirror.copy(source, target, digest, TAG)
+    assert blob_of(b"debian").digest.removeprefix("sha256:") in blobs(target, tmp_path / "target")
+    mirror.copy(source, target, digest, TAG)
+    assert mirror.missing(target, digest, TAG) is None
 
 
 def test_an_index_is_copied_with_all_that_it_lists(
