@@ -18,6 +18,7 @@ import posixpath
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ PLATFORMS = {
 """What an image may be made for, and uv's name of it."""
 
 _FORMAT = "environment-1"  # changes whenever the bytes of a layer do, so that layers made before are not used
+_POLL_SECONDS = 0.05
 _HEADER = re.compile(r"# Locked by [^\n]*\n")
 _SHEBANG = b"#!/usr/bin/env python3\n"
 # What an installer writes where the interpreter's path is too long, or has spaces, for a shebang.
@@ -125,9 +127,18 @@ def _default() -> Path:
 @contextmanager
 def _locked(path: Path, watch: Watch) -> Iterator[int]:
     with path.open("wb") as lock:
-        watch.check("waiting for another operation that makes the same environment")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while not _try_lock(lock.fileno()):
+            watch.check("waiting for another operation that makes the same environment")
+            time.sleep(_POLL_SECONDS)
         yield lock.fileno()
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _known(directory: Path, key: str) -> EnvironmentLayer | None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provider import environments
-from provider.content.errors import ContentError
-from provider.images.environment import EnvironmentLayer, environment_layer, forget_damaged, lock_digest
+from provider.content.errors import CancelledError, ContentError
+from provider.content.watch import Watch
+from provider.images.environment import EnvironmentLayer, environment_layer, forget_damaged, key_of, lock_digest
 from tests.unit.images.support import contents, unpacked, write_wheel
 
+DEADLINE = 180.0
 SITE = "opt/slipway/environment/lib/python3.11/site-packages"
 
 
@@ -139,6 +143,28 @@ def test_a_cut_layer_is_made_again(wheels: Path, tmp_path: Path) -> None:
     layer.path.write_bytes(b"x" * len(whole))
     assert forget_damaged(layer.path.stem, tmp_path / "layers")
     assert make(lock, tmp_path / "layers").path.read_bytes() == whole
+
+
+def test_waiting_for_another_one_can_be_cancelled(tmp_path: Path) -> None:
+    class Waiting(Watch):
+        """Asked to stop once it waits."""
+
+        asked = 0
+
+        def check(self, doing: str) -> None:
+            self.asked += 1
+            if self.asked > 1:
+                raise CancelledError(f"cancelled while {doing}")
+
+    key = key_of(lock_digest(""), "linux/amd64", "3.11")
+    with (tmp_path / f"{key}.lock").open("wb") as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        making = pool.submit(environment_layer, "", "linux/amd64", "3.11", Waiting(), tmp_path)
+        try:
+            with pytest.raises(CancelledError, match="waiting for another operation that makes the same environment"):
+                making.result(DEADLINE)
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def test_what_a_killed_run_left_goes(wheels: Path, tmp_path: Path) -> None:
