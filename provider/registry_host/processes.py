@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -110,9 +111,13 @@ def end(several: list[Kept], meanwhile: Callable[[], None]) -> None:
 def child(command: list[str], *, unblock: bool = True, **options: Any) -> subprocess.Popen[bytes]:
     """A process that ends with this one. `unblock`: signals reach it from the start."""
 
+    parent = os.getpid()
+
     def in_child() -> None:
         if unblock:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the kernel knew of it
+            os._exit(1)
 
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=in_child, **options)
