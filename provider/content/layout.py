@@ -37,6 +37,7 @@ from provider.content.watch import Watch, human_size
 _READ_BYTES = 1024 * 1024
 _LARGEST_DOCUMENT = 4 * 1024 * 1024
 _POLL_SECONDS = 0.02
+_BLOCK = 512  # what st_blocks counts, whatever the file system's own blocks are
 _OWN_FILES = ("index.json", "slipway-store.json", "oci-layout")
 _LOCK = "slipway.lock"
 _MARK = b'{"imageLayoutVersion":"1.0.0"}'
@@ -151,6 +152,20 @@ class Layout:
         """Bytes of all blobs, those that are being written included."""
         return sum(_size_of(path) for folder in ("blobs/sha256", "incoming") for path in _files(self.root / folder))
 
+    def leftovers(self, referenced: Collection[str]) -> list[Path]:
+        """What killed writers left: files that nobody writes to any more, and blobs that are not `referenced`."""
+        incoming = [path for path in _files(self.root / "incoming") if not _is_locked(path)]
+        blobs = [path for path in _files(self.root / "blobs" / "sha256") if f"sha256:{path.name}" not in referenced]
+        return [*incoming, *blobs]
+
+    def leftover_bytes(self, referenced: Collection[str]) -> tuple[int, int]:
+        """How much of `used_bytes` that is, and how much it takes of the disk, which it need not fill."""
+        statuses = []
+        for path in self.leftovers(referenced):
+            with contextlib.suppress(FileNotFoundError):  # moved or removed meanwhile
+                statuses.append(path.stat())
+        return sum(status.st_size for status in statuses), _BLOCK * sum(status.st_blocks for status in statuses)
+
     @contextmanager
     def locked(self, watch: Watch | None = None) -> Iterator[Writer]:
         """Holds the layout's lock; makes the layout where it is missing."""
@@ -263,12 +278,8 @@ class Writer:
 
     def clear_leftovers(self, referenced: Collection[str]) -> None:
         """Removes what killed writers left, and blobs that are not among the `referenced` digests."""
-        for path in _files(self._root / "incoming"):
-            if not _is_locked(path):
-                path.unlink(missing_ok=True)
-        for path in _files(self._root / "blobs" / "sha256"):
-            if f"sha256:{path.name}" not in referenced:
-                path.unlink(missing_ok=True)
+        for path in self._layout.leftovers(referenced):
+            path.unlink(missing_ok=True)
 
     def remove(self) -> list[str]:
         """Removes the layout with all it holds, and its folder. Returns what else lies there, which stays."""

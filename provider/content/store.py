@@ -306,18 +306,21 @@ class Store:
 
     def _check_quota(self, record: Record, request: Request, blob: Blob) -> None:
         quota = record.quota_bytes if request.quota_bytes is None else request.quota_bytes
-        used = self.layout.used_bytes()
+        left, freed = self.layout.leftover_bytes(self._referenced(record))  # which goes before anything is stored
+        used = self.layout.used_bytes() - left
         if quota is not None and used + blob.size > quota:
             raise QuotaError(
                 f"the model {request.name} does not fit into {self.root}: {human_size(blob.size)} needed, "
                 f"{human_size(used)} used, {human_size(quota)} allowed ({blob.size} + {used} > {quota} bytes); "
                 f"choose a larger registry tier, or let old versions go with keepVersions"
             )
-        if blob.size > free_bytes(self.root):
+        if blob.size > free_bytes(self.root) + freed:
             raise disk_full(self.root, blob.size)
 
     def _refuse_smaller(self, quota_bytes: int) -> None:
         used = self.layout.used_bytes()
+        if used > quota_bytes:  # else it does not matter what of that is left over
+            used -= self.layout.leftover_bytes(self._referenced(self.record()))[0]
         if used > quota_bytes:
             raise QuotaError(
                 f"{self.root} holds {human_size(used)}, and only {human_size(quota_bytes)} would be allowed "

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +312,23 @@ def test_what_is_stored_already_needs_no_room(bench: Bench) -> None:
     request = bench.request("a", quota_bytes=MIB)
     bench.store.check_room(request)
     assert bench.store.register(request).version == 1
+
+
+@pytest.mark.parametrize("place", ["incoming", "blobs/sha256"])
+def test_what_a_killed_writer_left_takes_no_room(bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """A preview that counted it would refuse what `up` has room for, and so keep `up` from clearing it."""
+    bench.store.configure("dev/p", "Basic", 3 * MIB)
+    (bench.store.root / place / f"{'0' * 64}").write_bytes(bytes(2 * MIB))
+    for module in (store_module, layout_module):
+        monkeypatch.setattr(module, "free_bytes", lambda _: MIB)
+    request = bench.request("a", bytes(2 * MIB))
+    bench.store.check_room(request)
+    bench.store.check_quota(MIB)
+    with pytest.raises(QuotaError, match=r"2\.0 MiB needed, 0 bytes used, 1\.0 MiB allowed"):
+        bench.store.check_room(replace(request, quota_bytes=MIB))
+    monkeypatch.undo()
+    assert bench.store.register(request).version == 1
+    bench.assert_whole()
 
 
 def test_two_at_once_do_not_exceed_the_quota_together(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
