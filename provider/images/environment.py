@@ -104,6 +104,7 @@ def environment_layer(
                 return known
             for left_behind in directory.glob(f"{key}-*"):  # by a run that was killed: nobody else holds the lock
                 shutil.rmtree(left_behind)
+            _clear_others(directory)
             with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=directory) as folder:
                 return _make(Path(folder), directory, key, lock, platform, python_version, watch, held)
 
@@ -139,6 +140,15 @@ def _try_lock(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _clear_others(directory: Path) -> None:
+    """Removes what killed runs left of environments that may never be asked for again, and that nobody is making."""
+    for left_behind in directory.glob("*-*/"):
+        key = left_behind.name.partition("-")[0]
+        with (directory / f"{key}.lock").open("wb") as lock:
+            if _try_lock(lock.fileno()):
+                shutil.rmtree(left_behind, ignore_errors=True)
 
 
 def _known(directory: Path, key: str) -> EnvironmentLayer | None:

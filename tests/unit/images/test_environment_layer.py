@@ -179,3 +179,17 @@ def test_what_a_killed_run_left_goes(wheels: Path, tmp_path: Path) -> None:
 def test_the_line_about_requirements_is_no_part_of_a_lock() -> None:
     assert lock_digest("# Locked by Slipway for requirements 1\na==1\n") == lock_digest("a==1\n")
     assert lock_digest("a==1\n") != lock_digest("a==2\n")
+
+
+def test_what_a_killed_run_left_of_another_environment_goes_and_what_is_being_made_stays(
+    wheels: Path, tmp_path: Path
+) -> None:
+    layers = tmp_path / "layers"
+    left, made = (layers / f"{digit * 32}-abcdefgh" / "site" for digit in "01")
+    for folder in (left, made):
+        folder.mkdir(parents=True)
+    with (layers / f"{'1' * 32}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make(write_wheel(wheels, "one"), layers)
+    assert not left.parent.exists()
+    assert made.exists()
