@@ -2,7 +2,8 @@
 
 A container or network that the engine made, and whose making Pulumi's state does not know to have ended, is in the way
 of the next deployment under the same name. It is removed only where it has all the labels that it was to get, and where
-it was to get some: what else has that name belongs to somebody else, and the deployment will say so.
+it was to get some: what else has that name belongs to somebody else, and the deployment will say so. Pulumi notes an
+unfinished creation for good, also once a later deployment made the thing: what the state has stays.
 """
 
 import json
@@ -34,6 +35,8 @@ def unfinished(state: dict[str, Any]) -> Iterator[Leftover]:
         for resource in deployment.get("resources") or []
         if str(resource.get("type", "")) == "pulumi:providers:docker"
     }
+    # One that was deleted for its replacement is there until that one is.
+    made = {_place(one) for one in deployment.get("resources") or [] if not one.get("pendingReplacement")}
     for operation in deployment.get("pending_operations") or []:
         resource = operation.get("resource") or {}
         kind = KINDS.get(str(resource.get("type", "")))
@@ -41,12 +44,20 @@ def unfinished(state: dict[str, Any]) -> Iterator[Leftover]:
         labels = inputs.get("labels")
         if operation.get("type") != "creating" or kind is None or not labels or not isinstance(labels, list):
             continue
+        if _place(resource) in made:
+            continue
         yield Leftover(
             kind,
             str(inputs.get("name", "")),
             {str(label["label"]): str(label["value"]) for label in labels},
             engine_of(providers.get(str(resource.get("provider", "")), {})),
         )
+
+
+def _place(resource: dict[str, Any]) -> tuple[str, str, str]:
+    """What a resource takes on its engine: a name of its kind. A provider's id may change, its URN does not."""
+    name = str((resource.get("inputs") or {}).get("name", ""))
+    return str(resource.get("type", "")), str(resource.get("provider", "")).rpartition("::")[0], name
 
 
 def engine_of(provider: dict[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def operation(kind: str = "container", step: str = "creating", **inputs: Any) ->
     return {"type": step, "resource": resource}
 
 
-def stored(folder: Path, *operations: dict[str, Any]) -> Path:
+def stored(folder: Path, *operations: dict[str, Any], resources: Sequence[dict[str, Any]] = ()) -> Path:
     provider = {
         "urn": PROVIDER,
         "id": "id",
@@ -53,7 +54,7 @@ def stored(folder: Path, *operations: dict[str, Any]) -> Path:
         "inputs": {"host": "unix:///engine.sock"},
     }
     path = folder / "state.json"
-    deployment = {"resources": [provider], "pending_operations": list(operations)}
+    deployment = {"resources": [provider, *resources], "pending_operations": list(operations)}
     path.write_text(json.dumps({"version": 3, "checkpoint": {"stack": "test", "latest": deployment}}))
     return path
 
@@ -81,6 +82,21 @@ def test_what_somebody_else_made_stays(engine: Path) -> None:
 
     assert docker_leftovers.remove(stored(engine, operation())) == []
     assert asked(engine) == []
+
+
+def test_what_a_later_deployment_has_made_stays(engine: Path) -> None:
+    (engine / "there").write_text(json.dumps({"one": {"slipway.workspace": "demo"}}))
+    made = operation()["resource"] | {"id": "abc", "provider": f"{PROVIDER}::another"}
+
+    assert docker_leftovers.remove(stored(engine, operation(), resources=[made])) == []
+    assert not (engine / "log").exists()
+
+
+def test_what_its_replacement_was_to_follow_does_not_count_as_made(engine: Path) -> None:
+    (engine / "there").write_text(json.dumps({"one": {"slipway.workspace": "demo"}}))
+    gone = operation()["resource"] | {"id": "abc", "pendingReplacement": True}
+
+    assert docker_leftovers.remove(stored(engine, operation(), resources=[gone])) == ["one"]
 
 
 def test_what_was_not_made_is_no_mistake(engine: Path) -> None:
