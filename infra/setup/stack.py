@@ -1,4 +1,4 @@
-"""Gets a stack ready for `pulumi up` and the like: created on first use, freed of the lock of a killed `pulumi`.
+"""Gets a stack ready for `pulumi up` and the like: created on first use, freed of what a killed `pulumi` has left.
 
 Locks are looked at on a file backend alone, where they name a process of a machine; on any other backend Pulumi's own
 message stands.
@@ -135,10 +135,13 @@ def drop_salt(stack: str) -> bool:
 
 
 def free(stack: str) -> None:
-    """Clear the locks of processes that are gone; raises SetupError where one is still at work."""
+    """Clear the locks of processes that are gone, and what they had begun to create; raises SetupError where one is
+    still at work."""
     backend = file_backend()
     if backend is None:
         return
+    # Before the locks: whoever is at work had its own by the time that it noted what it creates.
+    begun = has_begun(stack)
     directory = backend / "locks" / "organization" / project() / short(stack)
     locks = [lock for path in sorted(directory.glob("*.json")) if (lock := read_lock(path)) is not None]
     for lock in locks:
@@ -155,15 +158,13 @@ def free(stack: str) -> None:
                 f"wait until it is done, or end it: kill {lock.pid}",
             )
     if locks:
-        clear(stack, directory, locks)
+        unlock(stack, directory, locks)
+    if locks or begun:
+        clear_begun(stack)
 
 
-def clear(stack: str, directory: Path, locks: list[Lock]) -> None:
-    """Clear the locks that killed processes left in `directory`, and their unfinished creations. Raises SetupError.
-
-    A creation that was cut short is kept as pending in the state, and Pulumi never drops it by itself; our resources
-    are created again whatever a cut left of them, so that note is of no use. What Docker may have made is removed.
-    """
+def unlock(stack: str, directory: Path, locks: list[Lock]) -> None:
+    """Clear the locks that killed processes left in `directory`. Raises SetupError."""
     gone = ", ".join(str(lock.pid) for lock in locks)
     say(f"clearing the lock that a killed pulumi left on stack {stack} (pid {gone} is gone)")
     quiet(["pulumi", "cancel", "--yes", "--stack", stack])
@@ -171,11 +172,27 @@ def clear(stack: str, directory: Path, locks: list[Lock]) -> None:
         raise SetupError(
             f"The lock on stack {stack} could not be cleared.", str(directory), "remove its files by hand."
         )
+
+
+def has_begun(stack: str) -> bool:
+    """Whether the stack's state notes something that was begun and not ended."""
     stored = state_file(stack)
-    if stored is not None and stored.suffix == ".json" and '"pending_operations"' in stored.read_text():
-        say("clearing what it had begun to create, and looking at what is really there")
-        docker_leftovers.remove(stored)
-        quiet(["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack])
+    return stored is not None and stored.suffix == ".json" and '"pending_operations"' in stored.read_text()
+
+
+def clear_begun(stack: str) -> None:
+    """Clear the unfinished creations that killed processes left: where `pulumi cancel` took the lock, or a set-up that
+    was killed after that, they are all that tells.
+
+    A creation that was cut short is kept as pending in the state, and Pulumi never drops it by itself; our resources
+    are created again whatever a cut left of them, so that note is of no use. What Docker may have made is removed.
+    """
+    stored = state_file(stack)
+    if stored is None or not has_begun(stack):
+        return
+    say(f"clearing what a killed pulumi had begun to create on stack {stack}, and looking at what is really there")
+    docker_leftovers.remove(stored)
+    quiet(["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack])
 
 
 def quiet(command: list[str]) -> None:

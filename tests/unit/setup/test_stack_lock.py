@@ -64,6 +64,11 @@ class Project:
         )
         return path
 
+    def begun(self) -> None:
+        """Leave the note of a creation that was cut short."""
+        self.stacks.mkdir(parents=True)
+        (self.stacks / "dev.json").write_text('{"checkpoint": {"latest": {"pending_operations": [{}]}}}')
+
     @property
     def calls(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
@@ -115,12 +120,31 @@ def test_lock_of_a_dead_process_is_cleared(project: Project, capsys: pytest.Capt
 
 def test_what_a_killed_pulumi_had_begun_to_create_is_cleared(project: Project) -> None:
     project.lock(dead_pid())
-    project.stacks.mkdir(parents=True)
-    (project.stacks / "dev.json").write_text('{"checkpoint": {"latest": {"pending_operations": [{}]}}}')
+    project.begun()
 
     stack.free("dev")
 
     assert project.calls[1:] == ["refresh --yes --skip-preview --clear-pending-creates --stack dev"]
+
+
+def test_what_was_begun_is_cleared_too_where_the_lock_is_gone_already(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.begun()
+
+    stack.free("dev")
+
+    assert project.calls == ["refresh --yes --skip-preview --clear-pending-creates --stack dev"]
+    assert "clearing what a killed pulumi had begun to create on stack dev" in capsys.readouterr().err
+
+
+def test_what_a_live_process_has_begun_stays(project: Project, sleeper: Callable[[], subprocess.Popen[bytes]]) -> None:
+    project.lock(sleeper().pid)
+    project.begun()
+
+    with pytest.raises(SetupError, match="at work"):
+        stack.free("dev")
+    assert project.calls == []
 
 
 def test_lock_of_a_live_process_is_reported_and_stays(
@@ -194,6 +218,9 @@ def test_lock_that_does_not_go_is_reported(project: Project) -> None:
 
 
 def test_no_lock_needs_no_pulumi(project: Project) -> None:
+    project.stacks.mkdir(parents=True)
+    (project.stacks / "dev.json").write_text('{"checkpoint": {"latest": {"resources": []}}}')
+
     stack.free("dev")
 
     assert project.calls == []
