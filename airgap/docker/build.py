@@ -12,15 +12,14 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 from airgap.docker.connection import Auth, Connection
+from provider import scratch
 from provider.resource import Context, ResourceError
 
 _LAST_LINES = 25
@@ -97,15 +96,18 @@ def _environment(build: Build, connection: Connection, auths: Sequence[Auth]) ->
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
     environment |= {"DOCKER_HOST": connection.url, "DOCKER_BUILDKIT": "1" if build.buildkit else "0"}
     environment |= build.arguments
-    with tempfile.TemporaryDirectory(prefix="slipway-build-") as folder:  # for its owner alone
+    folder = scratch.folder("build")
+    try:
         stored = {auth.address: {"auth": _encoded(auth)} for auth in auths if auth.username}
-        Path(folder, "config.json").write_text(json.dumps({"auths": stored}))
-        environment["DOCKER_CONFIG"] = folder
+        (folder / "config.json").write_text(json.dumps({"auths": stored}))
+        environment["DOCKER_CONFIG"] = str(folder)
         if connection.tls_files:
-            environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}
+            environment |= {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
             for name, path in connection.tls_files.items():
-                shutil.copy(path, Path(folder, f"{name}.pem"))
+                shutil.copy(path, folder / f"{name}.pem")
         yield environment
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _encoded(auth: Auth) -> str:

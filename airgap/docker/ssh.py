@@ -7,20 +7,18 @@ over there. On this side a socket in a directory of its own stands for it.
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from provider import scratch
+
 _CHUNK = 64 * 1024
-_PREFIX = "slipway-ssh-"
 
 
 class Tunnel:
@@ -36,8 +34,7 @@ class Tunnel:
 
     def open(self) -> str:
         """Starts to listen; returns the URL to use in the engine's place."""
-        remove_leftovers()
-        self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
+        self._folder = str(scratch.folder("ssh"))
         path = f"{self._folder}/docker.sock"
         self._listener.bind(path)
         self._listener.listen()
@@ -113,11 +110,3 @@ def _send(connection: socket.socket, stream: IO[bytes]) -> None:
             stream.write(chunk)
     with contextlib.suppress(OSError):
         stream.close()
-
-
-def remove_leftovers() -> None:
-    """Removes the sockets of processes that are gone: Pulumi ends its plugins without a word."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(folder, ignore_errors=True)

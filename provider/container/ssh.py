@@ -8,12 +8,14 @@ and agent are used, and nothing is asked.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from provider import scratch
 
 _CONNECT_SECONDS = 10
 _KEPT_SECONDS = 30
@@ -24,11 +26,10 @@ class SshForwarder:
 
     def __init__(self, host: str) -> None:
         """`host`: ssh://[user@]host[:port]."""
-        self._folder = tempfile.TemporaryDirectory(prefix="slipway-ssh-")
-        folder = Path(self._folder.name)
-        self.path = folder / "docker.sock"
-        self._said = folder / "ssh.log"
-        self._command = command(host, folder)
+        self._folder = scratch.folder("ssh")
+        self.path = self._folder / "docker.sock"
+        self._said = self._folder / "ssh.log"
+        self._command = command(host, self._folder)
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(self.path))
         self._listening.listen(64)
@@ -45,7 +46,7 @@ class SshForwarder:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         self._thread.join()
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _accept(self) -> None:
         running: list[subprocess.Popen[bytes]] = []
@@ -70,7 +71,8 @@ def command(host: str, folder: Path) -> list[str]:
         "BatchMode": "yes",
         "ConnectTimeout": str(_CONNECT_SECONDS),
         "ControlMaster": "auto",
-        "ControlPath": str(folder / "%C"),
+        # A short name: ssh adds to it, and the path of a socket has little room. In there is one host alone.
+        "ControlPath": str(folder / "shared"),
         "ControlPersist": f"{_KEPT_SECONDS}s",
     }
     words = ["ssh", "-T", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]

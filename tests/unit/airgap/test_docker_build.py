@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from airgap.docker import build, build_context
 from airgap.docker.build import Build
+from airgap.docker.connection import Auth, Connection
 from airgap.docker.image import INPUTS, Image
 from provider.resource import ResourceError
 from provider.values import UNKNOWN
@@ -185,6 +190,32 @@ def test_missing_buildkit_says_what_to_install(tmp_path: Path) -> None:
         build.docker_program(str(newer))
     with pytest.raises(ResourceError, match="docker is missing"):
         build.docker_program(str(tmp_path))
+
+
+KILLED = """
+import os
+from airgap.docker import build
+from airgap.docker.connection import Auth, Connection
+asked = build.Build("t", "/c", "/c/Dockerfile")
+with build._environment(asked, Connection({"host": "unix:///s"}), [Auth("r.example", "ann", "hidden")]):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_credentials_of_a_build_that_was_killed_go_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    left = list(tmp_path.rglob("config.json"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    asked = Build("t", "/c", "/c/Dockerfile")
+    with build._environment(asked, Connection({"host": "unix:///s"}), [Auth("r.example", "bob", "x")]) as told:
+        found = list(tmp_path.rglob("config.json"))
+
+    assert len(left) == 1
+    assert found == [Path(told["DOCKER_CONFIG"], "config.json")]
+    assert list(tmp_path.iterdir()) == []
 
 
 NEWS = {"imageName": "r.example/a", "build": {"contextDigest": "1"}, "registry": {"server": "r", "password": "x"}}

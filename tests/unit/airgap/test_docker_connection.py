@@ -15,7 +15,7 @@ import pytest
 
 from airgap.docker import images
 from airgap.docker.connection import Auth, Connection, EngineError, host_of, settings_of
-from airgap.docker.ssh import Tunnel, remove_leftovers
+from airgap.docker.ssh import Tunnel
 from provider.resource import ResourceError
 
 
@@ -157,7 +157,8 @@ def test_socket_of_a_process_that_is_gone_is_removed(tmp_path: Path, monkeypatch
     gone.mkdir()
     alive.mkdir()
 
-    remove_leftovers()
+    with closing(Tunnel("ssh://box", [])) as tunnel:
+        tunnel.open()
 
     assert (gone.exists(), alive.exists()) == (False, True)
 

@@ -8,6 +8,9 @@ import os
 import socket
 import socketserver
 import struct
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +20,7 @@ from typing import Any
 import pytest
 
 from provider.container.engine import Engine, EngineError, check_engine, host_of, is_local, unreachable
-from provider.container.ssh import command
+from provider.container.ssh import SshForwarder, command
 from tests.ports import free_port
 
 
@@ -167,6 +170,37 @@ def test_ssh_asks_nothing_and_shares_its_connection(tmp_path: Path) -> None:
     plain = command("ssh://box", tmp_path)
     assert "-l" not in plain
     assert "-p" not in plain
+
+
+def test_the_socket_of_a_process_that_ends_goes_with_it(tmp_path: Path) -> None:
+    ending = "from provider.container.ssh import SshForwarder; print(SshForwarder('ssh://box').path)"
+    done = subprocess.run(
+        [sys.executable, "-c", ending], env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, check=True
+    )
+    assert done.stdout.decode().startswith(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_socket_of_a_process_that_was_killed_goes_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = (
+        "import os; from provider.container.ssh import SshForwarder; SshForwarder('ssh://box'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    left = list(tmp_path.iterdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    first = SshForwarder("ssh://box")
+    second = SshForwarder("ssh://box")
+
+    try:
+        assert len(left) == 1
+        assert set(tmp_path.iterdir()) == {first.path.parent, second.path.parent}
+    finally:
+        first.close()
+        second.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
