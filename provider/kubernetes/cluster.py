@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -44,6 +44,7 @@ _SETTLE_SECONDS = 10.0
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 60.0
 _CONNECTIONS = 16
+_HAS_MEMORY_FILES = hasattr(os, "memfd_create")
 _JSON = "application/json"
 _BUSY = frozenset({429, 502, 503, 504})
 _STORAGE_AWAY = re.compile(r"etcdserver: |rpc error: code = (?:Unavailable|DeadlineExceeded)|context deadline exceeded")
@@ -407,11 +408,25 @@ class Cluster:
 
 def _present(context: ssl.SSLContext, login: Login) -> None:
     """Has the client's certificate shown. Python takes it from a file alone."""
+    with _file((login.certificate or b"") + b"\n" + (login.key or b"")) as name:
+        context.load_cert_chain(name)
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """The name of a file with `content`, a secret: in memory where the system has that. It goes with the process then,
+    however that ends, and needs no room on a disk."""
+    if _HAS_MEMORY_FILES:
+        with os.fdopen(os.memfd_create("slipway"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+        return
     descriptor, name = tempfile.mkstemp(prefix="slipway-")  # 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write((login.certificate or b"") + b"\n" + (login.key or b""))
-        context.load_cert_chain(name)
+            file.write(content)
+        yield name
     finally:
         Path(name).unlink()
 

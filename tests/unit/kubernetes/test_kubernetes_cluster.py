@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +30,7 @@ from provider.kubernetes.command import execute
 from provider.kubernetes.kubeconfig import find
 from provider.resource import Failure
 from provider.values import UNKNOWN
+from tests.certificates import Authority
 from tests.ports import free_port
 from tests.unit.kubernetes.api_server import Answer, ApiServer, items, refusal, serving, write_kubeconfig
 
@@ -97,6 +106,62 @@ def test_an_authority_that_is_no_certificate(tmp_path: Path) -> None:
     authority = {"certificate-authority-data": "bm90aGluZw=="}
     kubeconfig = write_kubeconfig(tmp_path / "config", "https://127.0.0.1:1", cluster=authority)
     assert "the certificates of the context 'one'" in told(ClusterError, Cluster(find(str(kubeconfig), None)))
+
+
+def with_a_certificate(folder: Path) -> Path:
+    """A kubeconfig whose user shows a certificate; in `folder`, which has that of the server too."""
+    server, client = (Authority().write(folder / one, *names) for one, names in (("server", ["here"]), ("client", [])))
+    inline = {
+        f"{name}-data": base64.b64encode((client / file).read_bytes()).decode()
+        for name, file in (("client-certificate", "cert.pem"), ("client-key", "key.pem"))
+    }
+    authority = {"certificate-authority": str(server / "ca.pem"), "tls-server-name": "here"}
+    return write_kubeconfig(folder / "config", "https://127.0.0.1:1", cluster=authority, **inline)
+
+
+def test_the_users_certificate_is_shown(tmp_path: Path) -> None:
+    cluster = Cluster(find(str(with_a_certificate(tmp_path)), None))
+    accepting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    accepting.load_cert_chain(tmp_path / "server/cert.pem", tmp_path / "server/key.pem")
+    accepting.load_verify_locations(tmp_path / "client/ca.pem")
+    accepting.verify_mode = ssl.CERT_REQUIRED
+    here, there = socket.socketpair()
+    here.settimeout(60)
+    there.settimeout(60)
+    shown: list[Any] = []
+
+    def accept() -> None:
+        with accepting.wrap_socket(there, server_side=True) as connection:
+            shown.append(connection.getpeercert())
+            connection.sendall(b"hello")
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    with cluster.tls(cluster.access.login()).wrap_socket(here, server_hostname="here") as connection:
+        assert connection.recv(5) == b"hello"
+    thread.join()
+    assert shown[0]["subject"] == ((("commonName", "client"),),)
+
+
+KILLED = """
+import os, ssl, sys
+from provider.kubernetes.cluster import Cluster
+from provider.kubernetes.kubeconfig import find
+ssl.SSLContext.load_cert_chain = lambda *_: os.kill(os.getpid(), 9)
+Cluster(find(sys.argv[1], None)).session()
+"""
+
+
+def test_a_process_that_is_killed_leaves_no_private_key(tmp_path: Path) -> None:
+    kubeconfig, temporary = with_a_certificate(tmp_path), tmp_path / "temporary"
+    temporary.mkdir()
+
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(kubeconfig)], env={**os.environ, "TMPDIR": str(temporary)}, check=False
+    )
+
+    assert done.returncode == -9
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_proxy_is_asked_to_pass_on_what_is_asked(api: ApiServer, tmp_path: Path) -> None:
