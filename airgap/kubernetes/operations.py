@@ -49,7 +49,7 @@ def create(connection: Connection, context: Context, target: Target, custom_seco
     if target.is_patch:
         live = _apply(connection, target, dry=False)
     else:
-        live = _with_patience(lambda: _post_or_adopt(connection, context, target), context)
+        live = _with_patience(lambda: _post_or_adopt(connection, context, target, custom_seconds), context)
     return _awaited(connection, context, target, live, custom_seconds)
 
 
@@ -68,21 +68,31 @@ def preview_create(connection: Connection, target: Target) -> Object | None:
         raise _refused(target, error) from None
 
 
-def _post_or_adopt(connection: Connection, context: Context, target: Target) -> Object:
-    try:
-        return _post(connection, target, dry=False)
-    except ApiError as error:
-        if not error.already_exists:
-            raise
+def _post_or_adopt(connection: Connection, context: Context, target: Target, custom_seconds: float) -> Object:
+    for _ in range(_ATTEMPTS):
+        try:
+            return _post(connection, target, dry=False)
+        except ApiError as error:
+            if not error.already_exists:
+                raise
         live = connection.get(target.kind, target.namespace, target.name)
-        if live is None or not managers.created_by(live, target.manager):
-            raise ResourceError(
-                f"{target} already exists, and this stack did not make it. Delete it, give the resource another "
-                f"name, or take it over: pulumi import, or the resource option import_"
-            ) from None
-    # What an `up` made that was killed before it could tell.
-    context.log.info("was made by an earlier, interrupted deployment: goes on from there")
-    return _take_over(connection, target, live)
+        if live is None:
+            continue  # it went just then
+        if metadata(live).get("deletionTimestamp"):
+            # A deletion that nobody waited for (`skipAwait`), or whose `destroy` was killed: it takes what is applied
+            # to it, and is gone all the same.
+            context.log.status("waits until the one of that name is gone")
+            waiting.until_gone(connection, context, target.kind, live, target.inputs, custom_seconds)
+            continue
+        if not managers.created_by(live, target.manager):
+            break
+        # What an `up` made that was killed before it could tell.
+        context.log.info("was made by an earlier, interrupted deployment: goes on from there")
+        return _take_over(connection, target, live)
+    raise ResourceError(
+        f"{target} already exists, and this stack did not make it. Delete it, give the resource another name, or take "
+        "it over: pulumi import, or the resource option import_"
+    )
 
 
 def _post(connection: Connection, target: Target, *, dry: bool) -> Object:
