@@ -6,11 +6,14 @@ Pulumi's language host asks it which packages there are.
 """
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from infra.setup.problem import SetupError, explained, no_permission, no_space, report, say
@@ -28,14 +31,38 @@ def main(arguments: list[str] | None = None) -> int:
     installing.add_argument("directory", type=Path)
     installing.add_argument("lock", type=Path)
     options = parser.parse_args(arguments)
+    directory: Path = options.directory
     try:
-        if options.command == "create":
-            create(options.directory)
-        else:
-            install(options.directory, options.lock)
+        with explained(directory.parent, needed=SPACE, move=MOVE):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+        with alone(directory.parent):
+            if options.command == "create":
+                create(directory)
+            else:
+                install(directory, options.lock)
     except SetupError as problem:
         return report(problem)
     return 0
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait for the other set-ups in `folder`, and keep later ones waiting: one would remove what another is making.
+
+    The lock is on the folder itself, so nothing of it is left; it goes with its process, however that ends.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for another set-up in {folder.resolve()}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without such locks
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def create(directory: Path) -> None:

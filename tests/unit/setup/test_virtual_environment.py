@@ -10,6 +10,8 @@ import pytest
 from infra.setup import virtual_environment
 from infra.setup.problem import SetupError
 
+ROOT = Path(__file__).resolve().parents[3]
+
 LOCK = """\
 attrs==26.1.0 \\
     --hash=sha256:aa
@@ -97,6 +99,35 @@ def test_packages_of_an_installation_that_was_cut_short_are_installed_again(envi
 
     assert environment.install() == 0
     assert "--reinstall" not in environment.calls[-1]
+
+
+def test_two_at_once_take_turns(environment: Environment, tmp_path: Path) -> None:
+    going, steps = tmp_path / "go", tmp_path / "steps"
+    environment.program(
+        "uv",
+        f"""if [ "$1" = --version ]; then echo uv 0.13.9; exit; fi
+echo begin >> "{steps}"; while [ ! -e "{going}" ]; do sleep 0.02; done; echo end >> "{steps}" """,
+    )
+    command = [sys.executable, "-m", "infra.setup.virtual_environment", "install", environment.directory]
+    running = []
+
+    def begin() -> str:
+        """Starts one, and returns the first line that it says."""
+        running.append(
+            subprocess.Popen([*command, environment.lock], cwd=ROOT, stderr=subprocess.PIPE, text=True, bufsize=1)
+        )
+        assert running[-1].stderr is not None
+        return running[-1].stderr.readline()
+
+    try:
+        assert begin().startswith("==> installing the packages of")
+        assert begin() == f"==> waiting for another set-up in {tmp_path}\n"
+    finally:
+        going.touch()
+        said = [process.communicate()[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert steps.read_text().split() == ["begin", "end"] * 2
+    assert "--reinstall" not in " ".join(environment.calls)
 
 
 @pytest.mark.parametrize("words", ["error: No space left on device", "failed to write (os error 28)"])
