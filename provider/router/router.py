@@ -231,7 +231,14 @@ class Router:
         return done
 
     def _attempt(self, *arguments: str, seconds: float = _EXEC_SECONDS) -> Finished:
-        return self._engine.execute(self._container, control(*arguments), seconds=seconds)
+        done = self._engine.execute(self._container, control(*arguments), seconds=seconds)
+        if done.exit_code != 0 and not done.errors.strip():
+            # Whatever control.sh refuses it says: it was ended with its container.
+            raise ResourceError(
+                f"the router {self._container} on {self._engine.host} ended while it did `{arguments[0]}` (exit code "
+                f"{done.exit_code}). `pulumi up` tries again; what it said: docker logs {self._container}"
+            )
+        return done
 
 
 def _lines(name: str, lines: Sequence[str]) -> File:
