@@ -73,9 +73,13 @@ def _written(path: Path, text: str, mode: int) -> str:
     """Writes a file that nobody else may read before it has its mode; returns its path, short where it can be."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        file.write(text.rstrip("\n") + "\n")
-    fresh.replace(path)
+    fresh.unlink(missing_ok=True)  # of one that was killed; in a container, it may have had this number too
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text.rstrip("\n") + "\n")
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 

@@ -128,12 +128,16 @@ def passphrase_file(home: Path, state: Path) -> Path:
     say(f"generating the passphrase of the local state: {path}")
     # Written in whole under another name first: a set-up that is killed here leaves no empty passphrase.
     fresh = path.with_name(f"passphrase.{os.getpid()}")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(os.urandom(32).hex())
-    # A link, not a rename: of two set-ups at once, both keep the first one's passphrase.
-    with suppress(FileExistsError):
-        path.hardlink_to(fresh)
-    fresh.unlink()
+    # In a container, the one that was killed may have had this number too.
+    fresh.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(os.urandom(32).hex())
+        # A link, not a rename: of two set-ups at once, both keep the first one's passphrase.
+        with suppress(FileExistsError):
+            path.hardlink_to(fresh)
+    finally:
+        fresh.unlink(missing_ok=True)
     return path
 
 

@@ -1,5 +1,6 @@
 """The environment that `make env` prints and the Makefile's commands run in."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -47,6 +48,30 @@ def test_passphrase_is_generated_once(tmp_path: Path) -> None:
     assert len(first) >= 32
     assert (tmp_path / ".slipway/passphrase").read_text() == first
     assert sorted(p.name for p in (tmp_path / ".slipway").iterdir()) == ["passphrase", "state"]
+
+
+def test_what_a_killed_set_up_of_the_same_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    # In a container each run may have the same process id.
+    (tmp_path / ".slipway").mkdir()
+    (tmp_path / f".slipway/passphrase.{os.getpid()}").write_text("")
+
+    shell_environment.backend({}, tmp_path)
+
+    assert (tmp_path / ".slipway/passphrase").read_text() != ""
+    assert sorted(p.name for p in (tmp_path / ".slipway").iterdir()) == ["passphrase", "state"]
+
+
+def test_a_passphrase_that_the_disk_has_no_room_for_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "urandom", full)
+
+    with pytest.raises(SetupError, match="No space left on the disk"):
+        shell_environment.backend({}, tmp_path)
+    assert [p.name for p in (tmp_path / ".slipway").iterdir()] == ["state"]
 
 
 def test_two_checkouts_have_two_passphrases(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What `make up` prints at its end."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,17 @@ def test_a_key_and_a_certificate_are_in_files(tmp_path: Path) -> None:
     assert (tmp_path / "access" / "mnist.key").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "access").stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in (tmp_path / "access").iterdir()) == ["ca.pem", "mnist.key"]
+
+
+def test_what_a_killed_summary_of_the_same_number_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    left = tmp_path / "access" / f"mnist.key.{os.getpid()}"
+    left.parent.mkdir()
+    left.write_text("Authorization: Bea")
+
+    summary.describe("mnist", {**SERVICE, "primaryKey": "canary"}, tmp_path / "access")
+
+    assert [path.name for path in left.parent.iterdir()] == ["mnist.key"]
+    assert (left.parent / "mnist.key").read_text() == "Authorization: Bearer canary\n"
 
 
 def test_several_deployments_are_shown_with_their_shares(tmp_path: Path) -> None:
