@@ -40,7 +40,7 @@ up: setup $(MODEL) ## deploy the stack, and show its services
 	$(VENV)/python -S -E -m infra.summary "$(STACK)"
 
 preview: setup $(MODEL) ## show what `make up` would change, and why
-	@$(SHELL_ENVIRONMENT) && $(SETUP).stack ready "$(STACK)" && \
+	@$(SHELL_ENVIRONMENT) && $(SETUP).stack look "$(STACK)" && \
 	pulumi preview --diff --stack "$(STACK)"
 
 refresh: setup $(MODEL) ## compare the stack with what is really there, and take that over into its state

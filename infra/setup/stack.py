@@ -35,7 +35,7 @@ class Lock(NamedTuple):
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m infra.setup.stack")
-    parser.add_argument("command", choices=["ready", "select", "missing", "tidy"])
+    parser.add_argument("command", choices=["ready", "look", "select", "missing", "tidy"])
     parser.add_argument("stack", help="name of the stack")
     options = parser.parse_args(arguments)
     stack: str = options.stack
@@ -44,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
             case "ready":
                 create(stack)
                 free(stack)
+            case "look":  # as a preview does, which leaves what runs to itself
+                create(stack)
+                free(stack, clearing=False)
             case "select":
                 create(stack, select=True)
             case "missing":
@@ -134,9 +137,9 @@ def drop_salt(stack: str) -> bool:
     return bool(removed)
 
 
-def free(stack: str) -> None:
-    """Clear the locks of processes that are gone, and what they had begun to create; raises SetupError where one is
-    still at work."""
+def free(stack: str, *, clearing: bool = True) -> None:
+    """Clear the locks of processes that are gone, and what they had begun to create, unless `clearing` is false;
+    raises SetupError where one is still at work."""
     backend = file_backend()
     if backend is None:
         return
@@ -159,7 +162,7 @@ def free(stack: str) -> None:
             )
     if locks:
         unlock(stack, directory, locks)
-    if locks or begun:
+    if clearing and (locks or begun):
         clear_begun(stack)
 
 

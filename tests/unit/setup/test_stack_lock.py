@@ -138,6 +138,16 @@ def test_what_was_begun_is_cleared_too_where_the_lock_is_gone_already(
     assert "clearing what a killed pulumi had begun to create on stack dev" in capsys.readouterr().err
 
 
+def test_a_preview_frees_the_stack_and_leaves_what_was_begun(project: Project) -> None:
+    lock = project.lock(dead_pid())
+    project.begun()
+
+    assert stack.main(["look", "dev"]) == 0
+
+    assert not lock.exists()
+    assert not any("refresh" in call for call in project.calls)
+
+
 def test_what_a_live_process_has_begun_stays(project: Project, sleeper: Callable[[], subprocess.Popen[bytes]]) -> None:
     project.lock(sleeper().pid)
     project.begun()
