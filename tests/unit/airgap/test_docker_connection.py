@@ -151,9 +151,9 @@ def test_tunnel_carries_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert answer.read() == "back: hello\n"
 
 
-def test_socket_of_a_process_that_is_gone_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    gone, alive = tmp_path / "slipway-ssh-4194305-a", tmp_path / f"slipway-ssh-{os.getpid()}-a"
+def test_socket_of_a_process_that_is_gone_is_removed(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    gone, alive = short_path / "slipway-ssh-4194305-a", short_path / f"slipway-ssh-{os.getpid()}-a"
     gone.mkdir()
     alive.mkdir()
 

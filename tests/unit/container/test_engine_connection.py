@@ -172,35 +172,38 @@ def test_ssh_asks_nothing_and_shares_its_connection(tmp_path: Path) -> None:
     assert "-p" not in plain
 
 
-def test_the_socket_of_a_process_that_ends_goes_with_it(tmp_path: Path) -> None:
+def test_the_socket_of_a_process_that_ends_goes_with_it(short_path: Path) -> None:
     ending = "from provider.container.ssh import SshForwarder; print(SshForwarder('ssh://box').path)"
     done = subprocess.run(
-        [sys.executable, "-c", ending], env={**os.environ, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE, check=True
+        [sys.executable, "-c", ending],
+        env={**os.environ, "TMPDIR": str(short_path)},
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    assert done.stdout.decode().startswith(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+    assert done.stdout.decode().startswith(str(short_path))
+    assert list(short_path.iterdir()) == []
 
 
 def test_the_socket_of_a_process_that_was_killed_goes_with_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = (
         "import os; from provider.container.ssh import SshForwarder; SshForwarder('ssh://box'); os.kill(os.getpid(), 9)"
     )
-    subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
-    left = list(tmp_path.iterdir())
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    subprocess.run([sys.executable, "-c", killed], env={**os.environ, "TMPDIR": str(short_path)}, check=False)
+    left = list(short_path.iterdir())
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
 
     first = SshForwarder("ssh://box")
     second = SshForwarder("ssh://box")
 
     try:
         assert len(left) == 1
-        assert set(tmp_path.iterdir()) == {first.path.parent, second.path.parent}
+        assert set(short_path.iterdir()) == {first.path.parent, second.path.parent}
     finally:
         first.close()
         second.close()
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
