@@ -144,7 +144,7 @@ def free(stack: str, *, clearing: bool = True) -> None:
     if backend is None:
         return
     # Before the locks: whoever is at work had its own by the time that it noted what it creates.
-    begun = has_begun(stack)
+    begun = clearing and has_begun(stack)
     directory = backend / "locks" / "organization" / project() / short(stack)
     locks = [lock for path in sorted(directory.glob("*.json")) if (lock := read_lock(path)) is not None]
     for lock in locks:

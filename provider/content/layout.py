@@ -178,7 +178,7 @@ class Layout:
                 except FileNotFoundError:  # the layout was removed between the two steps
                     continue
             try:
-                while not _try_lock(lock):
+                while not try_lock(lock):
                     watch.check(f"waiting for another operation on {self.root}")
                     time.sleep(_POLL_SECONDS)
                 if _is_still(lock, self.root / _LOCK):
@@ -383,7 +383,8 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def _try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
+def try_lock(handle: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Takes the lock `kind` of an open file; False where another has it."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -407,7 +408,7 @@ def _is_locked(path: Path) -> bool:
         return False
     try:
         # Shared: two who ask at once must not take each other for the writer.
-        return not _try_lock(handle, fcntl.LOCK_SH)
+        return not try_lock(handle, fcntl.LOCK_SH)
     finally:
         os.close(handle)
 

@@ -11,7 +11,6 @@ time: whoever stores a layer verifies it, and a damaged one is made again.
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import json
 import posixpath
@@ -28,7 +27,7 @@ from typing import BinaryIO
 from provider import environments
 from provider.content.cache import default_directory
 from provider.content.errors import ContentError
-from provider.content.layout import disk_errors
+from provider.content.layout import disk_errors, try_lock
 from provider.content.modelpack import Blob
 from provider.content.tree import TreeFile, walk
 from provider.content.watch import Watch
@@ -128,18 +127,10 @@ def _default() -> Path:
 @contextmanager
 def _locked(path: Path, watch: Watch) -> Iterator[int]:
     with path.open("wb") as lock:
-        while not _try_lock(lock.fileno()):
+        while not try_lock(lock.fileno()):
             watch.check("waiting for another operation that makes the same environment")
             time.sleep(_POLL_SECONDS)
         yield lock.fileno()
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _clear_others(directory: Path) -> None:
@@ -147,7 +138,7 @@ def _clear_others(directory: Path) -> None:
     for left_behind in directory.glob("*-*/"):
         key = left_behind.name.partition("-")[0]
         with (directory / f"{key}.lock").open("wb") as lock:
-            if _try_lock(lock.fileno()):
+            if try_lock(lock.fileno()):
                 shutil.rmtree(left_behind, ignore_errors=True)
 
 

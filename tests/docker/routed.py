@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from provider.resource import ResourceError
@@ -95,7 +96,10 @@ class Box:
         """Starts instances and waits until they are ready."""
         names = [self.start(revision) for revision in revisions]
         for name in names:
-            eventually(lambda name=name: "ready to score" in self.log(name), f"{name}: {self.log(name)}")  # type: ignore[misc]
+            eventually(partial(self._is_ready, name), f"{name}: {self.log(name)}")
+
+    def _is_ready(self, name: str) -> bool:
+        return "ready to score" in self.log(name)
 
     def log(self, name: str) -> str:
         """What a container wrote."""
